@@ -1,6 +1,9 @@
+import socket
 import subprocess
 from contextlib import closing
+from functools import cache
 from pathlib import Path
+from unittest.mock import Mock
 
 import mujoco
 import pytest
@@ -16,7 +19,7 @@ from eval.run_folder import RunFolder
 from sim.flags import make_config, replace_flags
 from sim.registry import make_env
 from sim.so101.pick_place import PickPlace
-from tests.small_checkpoints import save_small_act
+from tests.small_checkpoints import save_small_act, save_small_checkpoint, shrunken_paligemma
 
 
 @pytest.fixture(scope="session")
@@ -36,6 +39,54 @@ def small_act_ensembling(tmp_path_factory):
     """Return a folder with the same small ACT, with temporal ensembling on."""
     folder = tmp_path_factory.mktemp("checkpoints") / "small_act_ensembling"
     return save_small_act(folder, n_action_steps=1, temporal_ensemble_coeff=0.01)
+
+
+@pytest.fixture(scope="session")
+def small_checkpoint(tmp_path_factory):
+    """Return a function from a policy type to its small checkpoint, built at the first use.
+
+    All tests share the folder; one that changes it makes a copy.
+    """
+    folder = tmp_path_factory.mktemp("small")
+    return cache(lambda policy_type: save_small_checkpoint(policy_type, folder / policy_type))
+
+
+@pytest.fixture(scope="session")
+def small_setup(small_checkpoint, small_act_ensembling):
+    """Yield a function from a policy type to the setup of its small checkpoint.
+
+    The type `act ensembling` is an ACT with temporal ensembling. All tests share the setups.
+    """
+    made = []
+
+    @cache
+    def make(policy_type):
+        is_ensembling = policy_type == "act ensembling"
+        config = make_config(
+            EvalConfig,
+            checkpoint=str(
+                small_act_ensembling if is_ensembling else small_checkpoint(policy_type)
+            ),
+            camera_map="overhead_cam=image" if policy_type == "tdmpc" else None,
+            trust_remote_code=True,
+        )
+        with shrunken_paligemma():
+            made.append(set_up(config))
+        return made[-1]
+
+    yield make
+    for setup in made:
+        setup.env.close()
+
+
+@pytest.fixture
+def no_network(monkeypatch):
+    """Block the network, and the files of earlier downloads: hub and torch find nothing."""
+    refuse = Mock(side_effect=OSError("the network is blocked in this test"))
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    # Without this, the hub's client retries for half a minute.
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
 
 
 @pytest.fixture

@@ -73,6 +73,19 @@ def describe_run(env, policy="random", max_steps=5, **parts):
     return replace(description, **parts)
 
 
+def record_episode(env, policy, episode_index=0, n_action_steps=1, **settings):
+    """Roll one episode out and return its record.
+
+    Args:
+        policy: a policy, or the name of a baseline.
+        settings: further fields of `RolloutSettings`; 12 control steps are the default.
+    """
+    if isinstance(policy, str):
+        policy = BASELINES[policy](env)
+    rollout = RolloutSettings(**{"n_action_steps": n_action_steps, "max_steps": 12} | settings)
+    return run_episode(env, policy, episode_index, EpisodeRecorder(), rollout)
+
+
 def make_trajectory_of(arrays):
     """Return the trajectory of a pick-and-place episode from arrays that a test made by hand."""
     closes = arrays.closes_gripper

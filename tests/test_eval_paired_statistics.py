@@ -3,11 +3,12 @@
 They compare with scipy, with published examples, and with an enumeration of all possible tables.
 """
 
-from itertools import combinations, product
+from itertools import combinations, compress, product
 from math import isnan
 
 import numpy as np
 import pytest
+from pytest import approx
 from scipy import optimize, stats
 
 from eval.paired_statistics import (
@@ -25,29 +26,42 @@ from eval.paired_statistics import (
 # and after a therapy.
 BENTUR = PairedCounts(1, 1, 7, 12)
 CAVO = PairedCounts(59, 6, 16, 80)
+Z_95 = stats.norm.ppf(0.975)
 
 
 def test_published_examples():
-    assert compute_difference_interval([CAVO]) == pytest.approx((-0.1240, -0.0054), abs=5e-5)
-    assert compute_difference_interval([BENTUR]) == pytest.approx((-0.517, -0.026), abs=5e-4)
-    assert compute_mcnemar_p(CAVO) == pytest.approx(0.052479, abs=5e-7)
+    assert compute_difference_interval([CAVO]) == approx(
+        (-0.1240, -0.0054),
+        abs=5e-5,
+    )
+    assert compute_difference_interval([BENTUR]) == approx(
+        (-0.517, -0.026),
+        abs=5e-4,
+    )
+    assert compute_mcnemar_p(CAVO) == approx(0.052479, abs=5e-7)
 
 
 @pytest.mark.parametrize(
     "n",
-    [0, 1, 2, 7, 20, 150],
+    [
+        0,
+        1,
+        2,
+        7,
+        20,
+        150,
+    ],
 )
 def test_mcnemars_p_equals_that_of_the_binomial_test(n):
     for b in range(0, n + 1, max(1, n // 10)):
         expected = stats.binomtest(b, n).pvalue if n else 1.0
-        assert compute_mcnemar_p(
-            PairedCounts(
-                3,
-                b,
-                n - b,
-                5,
-            )
-        ) == pytest.approx(expected, rel=1e-10)
+        counts = PairedCounts(
+            3,
+            b,
+            n - b,
+            5,
+        )
+        assert compute_mcnemar_p(counts) == approx(expected, rel=1e-10)
 
 
 def find_likeliest_variance(counts, difference):
@@ -55,15 +69,33 @@ def find_likeliest_variance(counts, difference):
     n = counts.n
     b = counts.only_first
     c = counts.only_second
-    low = max(0.0, -difference)
-    high = 0.5 * (1 - difference)
+    bounds = (
+        max(0.0, -difference),
+        0.5 * (1 - difference),
+    )
 
     def loss(q):
-        parts = ((b, q + difference), (c, q), (n - b - c, 1 - 2 * q - difference))
-        return -sum(k * np.log(max(p, 1e-300)) for k, p in parts if k)
+        rates = np.array(
+            [
+                q + difference,
+                q,
+                1 - 2 * q - difference,
+            ]
+        )
+        return -np.dot(
+            (
+                b,
+                c,
+                n - b - c,
+            ),
+            np.log(np.maximum(rates, 1e-300)),
+        )
 
     q = optimize.minimize_scalar(
-        loss, bounds=(low, high), method="bounded", options={"xatol": 1e-12}
+        loss,
+        bounds=bounds,
+        method="bounded",
+        options={"xatol": 1e-12},
     ).x
     return (2 * q + difference - difference**2) / n
 
@@ -80,64 +112,55 @@ def find_likeliest_variance(counts, difference):
 def test_the_ends_are_where_a_numerical_score_test_rejects(table):
     counts = PairedCounts(*table)
     for end in compute_difference_interval([counts]):
-        z = (counts.difference - end) / np.sqrt(find_likeliest_variance(counts, end))
-        assert abs(z) == pytest.approx(stats.norm.ppf(0.975), rel=1e-4)
+        deviation = np.sqrt(find_likeliest_variance(counts, end))
+        assert abs(counts.difference - end) / deviation == approx(Z_95, rel=1e-4)
 
 
 def test_the_interval_covers_what_it_says_by_every_table_that_can_come():
     n = 20
+    tables = [(b, c, n - b - c) for b in range(n + 1) for c in range(n + 1 - b)]
+    ends = [compute_difference_interval([PairedCounts(0, *table)]) for table in tables]
+    low, high = np.transpose(ends)
     covered = []
-    tables = [(b, c) for b in range(n + 1) for c in range(n + 1 - b)]
-    low, high = np.array(
-        [
-            compute_difference_interval(
-                [
-                    PairedCounts(
-                        0,
-                        b,
-                        c,
-                        n - b - c,
-                    )
-                ]
-            )
-            for b, c in tables
-        ]
-    ).T
-    counts = np.array([(b, c, n - b - c) for b, c in tables])
-    for first, second, correlation in product(
-        (0.3, 0.5, 0.8, 0.9), (0.3, 0.5, 0.8, 0.9), (0.0, 0.3)
-    ):
-        both = first * second + correlation * np.sqrt(first * (1 - first) * second * (1 - second))
-        if both <= min(first, second):
-            shares = first - both, second - both, 1 - first - second + 2 * both
-            chances = stats.multinomial.pmf(counts, n, shares)
-            difference = first - second
-            covered.append(chances[(low - 1e-9 <= difference) & (difference <= high + 1e-9)].sum())
-    assert len(covered) > 25 and min(covered) > 0.935 and 0.945 < np.mean(covered) < 0.985
+    rates = (0.3, 0.5, 0.8, 0.9)
+    for first, second, correlation in product(rates, rates, (0.0, 0.3)):
+        deviations = np.sqrt(first * (1 - first) * second * (1 - second))
+        both = first * second + correlation * deviations
+        if both > min(first, second):
+            continue
+        neither = 1 - first - second + both
+        shares = (
+            first - both,
+            second - both,
+            both + neither,
+        )
+        chances = stats.multinomial.pmf(tables, n, shares)
+        difference = first - second
+        covers = (low - 1e-9 <= difference) & (difference <= high + 1e-9)
+        covered.append(chances[covers].sum())
+    assert len(covered) > 25
+    assert min(covered) > 0.935
+    assert 0.945 < np.mean(covered) < 0.985
 
 
 def test_the_interval_of_several_tasks_respects_them():
     easy = PairedCounts(48, 1, 1, 0)
     hard = PairedCounts(5, 20, 5, 20)
     low, high = compute_difference_interval([easy, hard])
-    assert compute_macro_difference([easy, hard]) == pytest.approx(0.15) and low < 0.15 < high
+    assert compute_macro_difference([easy, hard]) == approx(0.15)
+    assert low < 0.15 < high
     # If all tasks are alike, the interval equals the pooled one.
-    alike = [PairedCounts(20, 5, 2, 23)] * 4
+    low, high = compute_difference_interval([PairedCounts(20, 5, 2, 23)] * 4)
     pooled = PairedCounts(80, 20, 8, 92)
-    assert compute_difference_interval(alike) == pytest.approx(
-        compute_difference_interval([pooled]), abs=1e-12
+    assert compute_difference_interval([pooled]) == approx(
+        (low, high),
+        abs=1e-12,
     )
-    mirrored = [
-        PairedCounts(
-            counts.both,
-            counts.only_second,
-            counts.only_first,
-            counts.neither,
-        )
-        for counts in alike
-    ]
-    low, high = compute_difference_interval(alike)
-    assert compute_difference_interval(mirrored) == pytest.approx((-high, -low), abs=1e-12)
+    mirrored = [PairedCounts(20, 2, 5, 23)] * 4
+    assert compute_difference_interval(mirrored) == approx(
+        (-high, -low),
+        abs=1e-12,
+    )
 
 
 @pytest.mark.parametrize(
@@ -146,66 +169,70 @@ def test_the_interval_of_several_tasks_respects_them():
 )
 def test_at_the_ends_the_interval_does_not_collapse(n):
     same = PairedCounts(n, 0, 0, 0)
+    widest = Z_95**2 / (n + Z_95**2)
+    assert compute_difference_interval([same]) == approx((-widest, widest))
     all_only_first = PairedCounts(0, n, 0, 0)
-    low, high = compute_difference_interval([same])
-    z = stats.norm.ppf(0.975)
-    assert high == pytest.approx(-low) and high == pytest.approx(z**2 / (n + z**2))
     low, high = compute_difference_interval([all_only_first])
-    assert high == 1 and low < 1
+    assert high == 1
+    assert low < 1
 
 
 def test_of_nothing_nothing_is_known():
     nothing = PairedCounts(0, 0, 0, 0)
-    assert compute_mcnemar_p(nothing) == 1 and isnan(nothing.difference)
+    assert compute_mcnemar_p(nothing) == 1
+    assert isnan(nothing.difference)
     for strata in ([], [nothing], [CAVO, nothing]):
-        assert all(isnan(end) for end in compute_difference_interval(strata))
-    assert isnan(compute_macro_difference([])) and isnan(
-        compute_correlation(PairedCounts(5, 5, 0, 0))
-    )
+        interval = compute_difference_interval(strata)
+        assert all(map(isnan, interval))
+    assert isnan(compute_macro_difference([]))
+    assert isnan(compute_correlation(PairedCounts(5, 5, 0, 0)))
 
 
 def test_the_correlation_is_pearsons():
-    first = [1] * 65 + [0] * 96
-    second = [1] * 59 + [0] * 6 + [1] * 16 + [0] * 80
-    assert compute_correlation(CAVO) == pytest.approx(np.corrcoef(first, second)[0, 1])
+    first = np.repeat(
+        [1, 1, 0, 0],
+        [59, 6, 16, 80],
+    )
+    second = np.repeat(
+        [1, 0, 1, 0],
+        [59, 6, 16, 80],
+    )
+    assert compute_correlation(CAVO) == approx(np.corrcoef(first, second)[0, 1])
 
 
 def test_holm_is_the_closed_test_of_bonferroni():
     rng = np.random.default_rng(0)
+    subsets = [subset for k in range(1, 6) for subset in combinations(range(5), k)]
     for _ in range(20):
         p = dict(enumerate(rng.random(5) ** 3))
-        corrected = correct_by_holm(p)
-        for i in p:
-            subsets = [s for k in range(1, 6) for s in combinations(p, k) if i in s]
-            assert corrected[i] == pytest.approx(
-                max(min(1, len(s) * min(p[j] for j in s)) for s in subsets)
-            )
+        for i, corrected in correct_by_holm(p).items():
+            of_subsets = [len(s) * min(p[j] for j in s) for s in subsets if i in s]
+            largest = max(of_subsets)
+            assert corrected == approx(min(1, largest))
     assert correct_by_holm({}) == {}
 
 
 def test_letters_are_shared_exactly_by_what_is_not_told_apart():
     pairs = list(combinations(range(5), 2))
     for chosen in product((False, True), repeat=len(pairs)):
-        different = {pair for pair, is_chosen in zip(pairs, chosen, strict=True) if is_chosen}
+        different = set(compress(pairs, chosen))
         letters = find_letters(5, different)
         assert all(letters)
         for i, j in pairs:
-            assert bool(set(letters[i]) & set(letters[j])) == ((i, j) not in different)
+            is_shared = not set(letters[i]).isdisjoint(letters[j])
+            assert is_shared == ((i, j) not in different)
         for letter in set("".join(letters)):
             group = {i for i in range(5) if letter in letters[i]}
-            outside = set(range(5)) - group
-            assert not any(
-                all((min(i, j), max(i, j)) not in different for j in group) for i in outside
-            ), "not largest"
+            for i in set(range(5)) - group:
+                with_group = {(min(i, j), max(i, j)) for j in group}
+                assert with_group & different, "not largest"
 
 
 def test_letters_begin_with_the_first():
-    assert find_letters(
-        4,
-        {
-            (0, 2),
-            (0, 3),
-            (1, 3),
-        },
-    ) == ["a", "ab", "bc", "c"]
+    different = {
+        (0, 2),
+        (0, 3),
+        (1, 3),
+    }
+    assert find_letters(4, different) == ["a", "ab", "bc", "c"]
     assert find_letters(1, set()) == ["a"]

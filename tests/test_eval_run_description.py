@@ -18,25 +18,23 @@ from eval.run_description import RUN_FILE, Resumption, load_description, save_re
 from eval.run_folder import RunFolder
 from sim.errors import WhiskerError
 from sim.flags import make_config, replace_flags
+from tests.json_files import edited_json
 
-CONFIG = make_config(
-    EvalConfig,
-    policy="random",
-    env="so101/pick_place",
-    episodes=2,
-    control=None,
-    gripper_range=None,
-)
+CONFIG = make_config(EvalConfig, policy="random", env="so101/pick_place", episodes=2)
+OLDER_RUN = Path(__file__).with_name("older_run.json")
 FINDING = Finding("horizon", Level.WARNING, "too short", "5 steps", "Give more --max-steps.")
-# Files of every version have these keys. All others were added later.
-ALWAYS_THERE = ("version", "config", "resolved", "policy", "env")
 
 
 @pytest.fixture(scope="module")
-def described():
+def setup():
     setup = set_up(CONFIG)
-    with closing(setup.env):
-        return replace(describe(CONFIG, setup), doctor=(FINDING,))
+    setup.env.close()
+    return setup
+
+
+@pytest.fixture(scope="module")
+def described(setup):
+    return replace(describe(CONFIG, setup), doctor=(FINDING,))
 
 
 @pytest.fixture
@@ -45,17 +43,13 @@ def run(tmp_path, described):
         return folder.path
 
 
-def change(run, **parts):
-    file = run / RUN_FILE
-    file.write_text(json.dumps(json.loads(file.read_text()) | parts))
-
-
 def test_what_was_described_comes_back(run, described):
     read = load_description(run)
     assert read == replace(described, started_utc=read.started_utc)
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00", read.started_utc)
-    assert read.doctor == (FINDING,) and read.doctor[0].level is Level.WARNING
-    assert isinstance(read.env.action.low, tuple) and isinstance(read.config.hook.modules, tuple)
+    assert read.doctor[0].level is Level.WARNING
+    assert isinstance(read.env.action.low, tuple)
+    assert isinstance(read.config.hook.modules, tuple)
 
 
 def test_the_file_has_the_parts_of_version_1_in_their_order(run):
@@ -64,59 +58,42 @@ def test_the_file_has_the_parts_of_version_1_in_their_order(run):
         "version started_utc config resolved policy env tasks scene_sha256 versions code_path "
         "commit machine doctor"
     )
-    assert list(written) == parts.split() and written["version"] == 1
+    assert list(written) == parts.split()
+    assert written["version"] == 1
     assert not {"resume", "list_envs", "output"} & written["config"].keys()
-    assert written["config"]["hook"] == {
-        "modules": [],
-        "pool": None,
-    } and written["tasks"] == {"pick_place": "so101/pick_place"}
+    assert written["config"]["hook"] == {"modules": [], "pool": None}
+    assert written["tasks"] == {"pick_place": "so101/pick_place"}
 
 
-def test_flags_that_may_differ_on_resume_are_not_kept(tmp_path, described):
-    setup = set_up(CONFIG)
-    with closing(setup.env):
-        assert (
-            describe(
-                replace_flags(CONFIG, quiet=True, run_dir=tmp_path),
-                setup,
-            ).config
-            == CONFIG
-            == described.config
-        )
+def test_flags_that_may_differ_on_resume_are_not_kept(tmp_path, setup, described):
+    config = replace_flags(CONFIG, quiet=True, run_dir=tmp_path)
+    assert describe(config, setup).config == CONFIG == described.config
 
 
 def test_a_run_of_the_first_version_has_none_of_what_came_later(run, described):
     """Its tasks, flags and rules are read as those of that version."""
-    content = {
-        name: part
-        for name, part in json.loads((run / RUN_FILE).read_text()).items()
-        if name in ALWAYS_THERE
-    }
-    for part, later in {
-        "config": ("control", "intermediate_plans", "image_size", "collect_features"),
-        "resolved": ("outcome_rules", "renamed_cameras", "gl_renderer"),
-        "policy": ("intermediate_plans", "action_mode"),
-        "env": ("goals", "n_episodes", "camera_names"),
-    }.items():
-        content[part] = {name: value for name, value in content[part].items() if name not in later}
-    (run / RUN_FILE).write_text(json.dumps(content))
-    read = load_description(run)
     absent = ("started_utc", "scene_sha256", "versions", "code_path", "commit", "machine", "doctor")
+    with edited_json(run / RUN_FILE) as content:
+        for name in (*absent, "tasks"):
+            del content[name]
+        for part, later in {
+            "config": ("control", "intermediate_plans", "image_size", "collect_features"),
+            "resolved": ("outcome_rules", "renamed_cameras", "gl_renderer"),
+            "policy": ("intermediate_plans", "action_mode"),
+            "env": ("goals", "n_episodes", "camera_names"),
+        }.items():
+            for name in later:
+                content[part].pop(name, None)
+    read = load_description(run)
     assert all(getattr(read, name) is None for name in absent)
-    assert (
-        read.config == CONFIG
-        and read.tasks == {"pick_place": "so101/pick_place"}
-        and read.commits == [""]
-    )
-    assert (
-        read.resolved.outcome_rules == 1
-        and read.old_rules == f"outcomes by rules 1 (now {OUTCOME_RULES})"
-    )
-    assert (
-        read.policy.intermediate_plans == "none"
-        and read.env.goals == ()
-        and described.old_rules == ""
-    )
+    assert read.config == CONFIG
+    assert read.tasks == {"pick_place": "so101/pick_place"}
+    assert read.commits == [""]
+    assert read.resolved.outcome_rules == 1
+    assert read.old_rules == f"outcomes by rules 1 (now {OUTCOME_RULES})"
+    assert read.policy.intermediate_plans == "none"
+    assert read.env.goals == ()
+    assert described.old_rules == ""
 
 
 @pytest.mark.parametrize(
@@ -131,19 +108,18 @@ def test_a_run_of_the_first_version_has_none_of_what_came_later(run, described):
 def test_what_a_baseline_is_is_known_of_runs_from_before_it_was_written(
     run, policy_type, is_baseline, follows_env
 ):
-    policy = json.loads((run / RUN_FILE).read_text())["policy"] | {"type": policy_type}
-    del policy["is_baseline"], policy["follows_env"]
-    change(run, policy=policy)
+    with edited_json(run / RUN_FILE) as content:
+        content["policy"]["type"] = policy_type
+        del content["policy"]["is_baseline"]
+        del content["policy"]["follows_env"]
     read = load_description(run).policy
-    assert (read.is_baseline, read.follows_env) == (is_baseline, follows_env)
+    assert read.is_baseline == is_baseline
+    assert read.follows_env == follows_env
 
 
 def test_a_policy_of_ones_own_is_no_baseline_by_its_name(run):
-    policy = json.loads((run / RUN_FILE).read_text())["policy"]
-    change(
-        run,
-        policy=policy | {"type": "zero", "is_baseline": False},
-    )
+    with edited_json(run / RUN_FILE) as content:
+        content["policy"] |= {"type": "zero", "is_baseline": False}
     assert not load_description(run).policy.is_baseline
 
 
@@ -179,39 +155,32 @@ def test_a_file_that_is_damaged_foreign_or_newer_is_refused(tmp_path, content, s
         load_description(tmp_path)
 
 
-def test_a_folder_that_is_no_run_is_refused(tmp_path):
+@pytest.mark.parametrize(
+    ("name", "got"),
+    [("", "No such file"), ("none", "No such file"), ("file", "Not a dir")],
+)
+def test_a_folder_that_is_no_run_is_refused(tmp_path, name, got):
     (tmp_path / "file").touch()
-    for path, got in (
-        (tmp_path, "No such file"),
-        (tmp_path / "none", "No such file"),
-        (tmp_path / "file", "Not a dir"),
-    ):
-        with pytest.raises(
-            WhiskerError,
-            match=rf"a run folder with a run\.json, got {got}",
-        ):
-            load_description(path)
+    with pytest.raises(WhiskerError, match=rf"a run folder with a run\.json, got {got}"):
+        load_description(tmp_path / name)
 
 
 def test_a_resumption_leaves_all_else_as_it_was_written(run):
-    change(run, weather={"rain": True})
-    before = json.loads((run / RUN_FILE).read_text())
+    with edited_json(run / RUN_FILE) as before:
+        before["weather"] = {"rain": True}
     save_resumption(run, Resumption("abc", 1))
     save_resumption(run, Resumption("def", 2))
-    written = json.loads((run / RUN_FILE).read_text())
-    assert written.pop("resumed") == [
+    resumed = [
         {"commit": "abc", "n_rows_before": 1},
         {"commit": "def", "n_rows_before": 2},
     ]
-    assert written == before and load_description(run).commits[1:] == ["abc", "def"]
+    assert json.loads((run / RUN_FILE).read_text()) == before | {"resumed": resumed}
+    assert load_description(run).commits[1:] == ["abc", "def"]
 
 
 def test_a_file_of_before_flags_had_groups_is_read(tmp_path):
     """Version 0.1.0 wrote the file at a commit at which the flags had no groups."""
-    shutil.copy(
-        Path(__file__).with_name("older_run.json"),
-        tmp_path / RUN_FILE,
-    )
+    shutil.copy(OLDER_RUN, tmp_path / RUN_FILE)
     read = load_description(tmp_path)
     assert read.config == make_config(
         EvalConfig,
@@ -225,17 +194,15 @@ def test_a_file_of_before_flags_had_groups_is_read(tmp_path):
         episodes=1,
         doctor=False,
     )
-    assert read.resolved.max_steps == 80 and read.policy.intermediate_plans == "none"
+    assert read.resolved.max_steps == 80
+    assert read.policy.intermediate_plans == "none"
     assert read.doctor[0].hint == "Give a longer --horizon."
     assert read.env.goals[0].kind == "pick_and_place"
 
 
-@pytest.mark.parametrize(
-    ("written", "read"),
-    [("relative", "delta"), ("absolute", "absolute")],
-)
+@pytest.mark.parametrize(("written", "read"), [("relative", "delta"), ("absolute", "absolute")])
 def test_an_older_control_is_read_as_the_mode_of_an_action(tmp_path, written, read):
-    content = json.loads(Path(__file__).with_name("older_run.json").read_text())
-    content["config"]["control"] = written
-    (tmp_path / RUN_FILE).write_text(json.dumps(content))
+    shutil.copy(OLDER_RUN, tmp_path / RUN_FILE)
+    with edited_json(tmp_path / RUN_FILE) as content:
+        content["config"]["control"] = written
     assert load_description(tmp_path).config.env.control == read

@@ -32,4 +32,5 @@ def test_the_name_tells_checkpoints_apart(policy_type, checkpoint, name):
 
 def test_long_names_keep_their_end_and_stay_names_of_folders():
     names = {name_policy_in_folder("act", f"/x/{'a' * 300}{i}") for i in range(3)}
-    assert len(names) == 3 and all(len(name) == 48 for name in names)
+    assert len(names) == 3
+    assert all(len(name) == 48 for name in names)

@@ -36,43 +36,35 @@ def install(tmp_path):
     }.items():
         (tools / name).write_text(f"#!/bin/sh\n{body}\n")
         (tools / name).chmod(0o755)
-    path = os.pathsep.join(
-        [
-            str(tools),
-            str(ROOT / ".uv/bin"),
-            str(Path(sys.executable).parent),
-            os.environ["PATH"],
-        ]
-    )
+    path = (tools, ROOT / ".uv/bin", Path(sys.executable).parent, os.environ["PATH"])
+    log = tmp_path / "apt-get.log"
+    log.touch()
 
-    def run(**settings: str) -> tuple[subprocess.CompletedProcess, list[str]]:
+    def run(**settings):
+        settings |= {"PATH": os.pathsep.join(map(str, path)), "UV_PYTHON_DOWNLOADS": "never"}
         done = subprocess.run(
-            [tmp_path / "docker/install.sh"],
+            tmp_path / "docker/install.sh",
             cwd=ROOT,  # where a shim of pyenv finds uv
-            env=os.environ
-            | {
-                "PATH": path,
-                "UV_PYTHON_DOWNLOADS": "never",
-            }
-            | settings,
+            env=os.environ | settings,
             capture_output=True,
             text=True,
         )
-        log = tmp_path / "apt-get.log"
-        return done, log.read_text().splitlines() if log.exists() else []
+        return done, log.read_text().splitlines()
 
     return run
 
 
 def test_a_supported_python_that_is_there_is_enough(install):
     done, asked = install()
-    assert (done.returncode, done.stdout, done.stderr, asked) == (0, "", "", [])
+    assert done.returncode == 0
+    assert done.stdout == done.stderr == ""
+    assert asked == []
 
 
 def test_without_a_python_one_sentence_says_what_to_install(install):
     done, asked = install(UV_PYTHON=">=3.99")
-    assert done.returncode == 1 and not done.stdout and asked == ["-qq update"]
-    assert (
-        done.stderr.count("\n") == 1
-        and "install Python 3.12 or 3.13 and start again." in done.stderr
-    )
+    assert done.returncode == 1
+    assert not done.stdout
+    assert asked == ["-qq update"]
+    assert done.stderr.count("\n") == 1
+    assert "install Python 3.12 or 3.13 and start again." in done.stderr

@@ -19,7 +19,8 @@ def test_a_new_plan_replaces_what_is_left():
     queue.fill(plan(10))
     queue.pop()
     queue.fill(plan(20))
-    assert len(queue) == 3 and queue.pop().item() == 20
+    assert len(queue) == 3
+    assert queue.pop().item() == 20
 
 
 def test_two_episodes_do_not_share_a_queue():

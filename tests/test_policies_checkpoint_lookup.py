@@ -6,6 +6,7 @@ These are folders of a training, names on the hub, and checkpoints of other prog
 import json
 import shutil
 import warnings
+from unittest.mock import Mock
 
 import httpx
 import pytest
@@ -16,17 +17,22 @@ from policies.checkpoint_lookup import find_checkpoint
 from sim.errors import WhiskerError, WhiskerWarning
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
+COMMIT_OF_V1 = COMMIT[::-1]
+
+
+def refused(said):
+    return pytest.raises(WhiskerError, match=said)
 
 
 @pytest.fixture
-def training(small_act, tmp_path):
-    """Return a folder as `lerobot-train --output_dir=.../training` leaves it."""
+def checkpoints(small_act, tmp_path):
+    """Return the folder `checkpoints`, as `lerobot-train --output_dir=.../training` leaves it."""
     checkpoints = tmp_path / "training" / "checkpoints"
     for step in ("000500", "001000"):
         shutil.copytree(small_act, checkpoints / step / "pretrained_model")
         (checkpoints / step / "training_state").mkdir()
     (checkpoints / "last").symlink_to("001000")
-    return tmp_path / "training"
+    return checkpoints
 
 
 @pytest.mark.parametrize(
@@ -38,25 +44,24 @@ def training(small_act, tmp_path):
         ("checkpoints/000500", "000500"),
     ],
 )
-def test_the_folder_of_a_training_stands_for_its_last_checkpoint_and_says_so(training, below, step):
-    expected = training / "checkpoints" / step / "pretrained_model"
-    with pytest.warns(
-        WhiskerWarning,
-        match=rf"{step}/pretrained_model' is used",
-    ):
-        found = find_checkpoint(str(training / below))
-    assert found == expected and open_checkpoint(None, str(found)).type == "act"
+def test_the_folder_of_a_training_stands_for_its_last_checkpoint_and_says_so(
+    checkpoints, below, step
+):
+    with pytest.warns(WhiskerWarning, match=rf"{step}/pretrained_model' is used"):
+        found = find_checkpoint(str(checkpoints.parent / below))
+    assert found == checkpoints / step / "pretrained_model"
+    assert open_checkpoint(None, str(found)).type == "act"
 
 
-def test_without_the_link_the_last_step_is_that_of_the_highest_number(training):
-    (training / "checkpoints" / "last").unlink()
-    (training / "checkpoints" / "001000").rename(training / "checkpoints" / "20000")
+def test_without_the_link_the_last_step_is_that_of_the_highest_number(checkpoints):
+    (checkpoints / "last").unlink()
+    (checkpoints / "001000").rename(checkpoints / "20000")
     with pytest.warns(WhiskerWarning, match="20000"):
-        assert find_checkpoint(str(training)).parent.name == "20000"
+        assert find_checkpoint(str(checkpoints.parent)).parent.name == "20000"
 
 
-def test_a_checkpoint_itself_is_taken_without_a_word(training):
-    folder = training / "checkpoints" / "000500" / "pretrained_model"
+def test_a_checkpoint_itself_is_taken_without_a_word(checkpoints):
+    folder = checkpoints / "000500" / "pretrained_model"
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert find_checkpoint(str(folder)) == folder
@@ -64,14 +69,13 @@ def test_a_checkpoint_itself_is_taken_without_a_word(training):
 
 @pytest.mark.parametrize("below", ["", "params"])
 def test_an_openpi_checkpoint_is_recognised(tmp_path, below):
-    (tmp_path / "29999" / "params" / "ocdbt.process_0").mkdir(parents=True)
+    params = tmp_path / "params"
+    (params / "ocdbt.process_0").mkdir(parents=True)
     for file in ("_METADATA", "manifest.ocdbt"):
-        (tmp_path / "29999" / "params" / file).write_text("")
-    (tmp_path / "29999" / "assets").mkdir()
-    with pytest.raises(
-        WhiskerError, match=r"one of openpi, JAX weights.*lerobot/pi05_libero_finetuned"
-    ):
-        find_checkpoint(str(tmp_path / "29999" / below))
+        (params / file).touch()
+    (tmp_path / "assets").mkdir()
+    with refused(r"one of openpi, JAX weights.*lerobot/pi05_libero_finetuned"):
+        find_checkpoint(str(tmp_path / below))
 
 
 def test_openpis_weights_for_pytorch_are_recognised(tmp_path):
@@ -83,7 +87,7 @@ def test_openpis_weights_for_pytorch_are_recognised(tmp_path):
         "precision": "bfloat16",
     }
     (tmp_path / "config.json").write_text(json.dumps(config))
-    with pytest.raises(WhiskerError, match="one of openpi, weights that it converted to PyTorch"):
+    with refused("one of openpi, weights that it converted to PyTorch"):
         find_checkpoint(str(tmp_path))
 
 
@@ -96,10 +100,7 @@ def test_a_git_lfs_pointer_is_recognised(small_act, tmp_path, file):
     (folder / file).write_text(
         "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 44919504\n"
     )
-    with pytest.raises(
-        WhiskerError,
-        match=rf"{file}': expected the file itself, got a Git LFS pointer.*git lfs pull",
-    ):
+    with refused(rf"{file}': expected the file itself, got a Git LFS pointer.*git lfs pull"):
         open_checkpoint("act", str(folder))
     shutil.copy(small_act / file, folder)
     check_files(folder)
@@ -117,15 +118,14 @@ def hub(small_act, tmp_path, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     repository = tmp_path / "models--somebody--policy"
-    shutil.copytree(small_act, repository / "snapshots" / COMMIT)
-    shutil.copytree(
-        small_act,
-        repository / "snapshots" / COMMIT[::-1] / "deep" / "act",
-    )
-    (repository / "refs").mkdir()
-    (repository / "refs" / "main").write_text(COMMIT)
-    (repository / "refs" / "v1").write_text(COMMIT[::-1])
-    return repository / "snapshots"
+    snapshots = repository / "snapshots"
+    shutil.copytree(small_act, snapshots / COMMIT)
+    shutil.copytree(small_act, snapshots / COMMIT_OF_V1 / "deep" / "act")
+    refs = repository / "refs"
+    refs.mkdir()
+    (refs / "main").write_text(COMMIT)
+    (refs / "v1").write_text(COMMIT_OF_V1)
+    return snapshots
 
 
 @pytest.mark.parametrize(
@@ -134,8 +134,8 @@ def hub(small_act, tmp_path, monkeypatch):
         ("somebody/policy", COMMIT),
         ("somebody/policy@main", COMMIT),
         (f"somebody/policy@{COMMIT}", COMMIT),
-        ("somebody/policy/deep/act@v1", f"{COMMIT[::-1]}/deep/act"),
-        (f"somebody/policy/deep/act@{COMMIT[::-1]}", f"{COMMIT[::-1]}/deep/act"),
+        ("somebody/policy/deep/act@v1", f"{COMMIT_OF_V1}/deep/act"),
+        (f"somebody/policy/deep/act@{COMMIT_OF_V1}", f"{COMMIT_OF_V1}/deep/act"),
     ],
 )
 def test_a_name_of_the_hub_has_a_revision_and_a_folder(hub, name, folder):
@@ -144,14 +144,12 @@ def test_a_name_of_the_hub_has_a_revision_and_a_folder(hub, name, folder):
 
 
 def test_a_folder_that_the_repository_has_not_is_named(hub):
-    with pytest.raises(
-        WhiskerError, match="got no folder 'shallow' in the repository 'somebody/policy'"
-    ):
+    with refused("got no folder 'shallow' in the repository 'somebody/policy'"):
         find_checkpoint("somebody/policy/shallow@v1")
 
 
 def test_a_revision_that_is_not_in_the_cache_offline(hub):
-    with pytest.raises(WhiskerError, match="nothing in the cache, and HF_HUB_OFFLINE is set"):
+    with refused("nothing in the cache, and HF_HUB_OFFLINE is set"):
         find_checkpoint("somebody/policy@v2")
 
 
@@ -164,19 +162,14 @@ def test_a_revision_that_is_not_in_the_cache_offline(hub):
         ),
         (httpx.ProxyError("407 from the proxy"), "got ProxyError: 407 from the proxy"),
         (
-            RepositoryNotFoundError(
-                "404 no such repository",
-                response=httpx.Response(404, request=httpx.Request("GET", "h:")),
-            ),
+            RepositoryNotFoundError("404 no such repository", response=Mock()),
             r"got RepositoryNotFoundError: 404.*hf auth login",
         ),
     ],
 )
 def test_only_what_is_known_of_a_failure_is_said(monkeypatch, error, said):
-    def fail(*_, **__):
-        raise error
-
+    fail = Mock(side_effect=error)
     monkeypatch.setattr("policies.checkpoint_lookup.snapshot_download", fail)
-    with pytest.raises(WhiskerError, match=said) as refusal:
+    with refused(said) as refusal:
         find_checkpoint("somebody/policy")
     assert "reached" not in str(refusal.value)

@@ -9,8 +9,9 @@ import pytest
 
 from policies.lerobot_dataset import DemonstrationFrames, read_dataset
 from sim.errors import WhiskerError
+from tests.json_files import edited_json
+from tests.small_checkpoints import ACTION_NAMES, HOME
 
-JOINTS = ("shoulder_pan", "shoulder_lift", "elbow_flex", "wrist_flex", "wrist_roll", "gripper")
 N_STEPS = 4
 
 
@@ -21,11 +22,7 @@ def dataset_v21(tmp_path):
     This layout has one parquet file per episode, and JSON lines beside it.
     """
     root = tmp_path / "my demos"
-    joints = {
-        "dtype": "float32",
-        "shape": [6],
-        "names": [f"{joint}.pos" for joint in JOINTS],
-    }
+    joints = {"dtype": "float32", "shape": [6], "names": ACTION_NAMES}
     one = {"shape": [1], "names": None}
     counters = ("frame_index", "episode_index", "index", "task_index")
     features = {
@@ -51,24 +48,18 @@ def dataset_v21(tmp_path):
     meta = {
         "info.json": info,
         "tasks.jsonl": {"task_index": 0, "task": "Pick up the cube"},
-        "episodes.jsonl": {
-            "episode_index": 0,
-            "tasks": ["Pick up the cube"],
-            "length": N_STEPS,
-        },
+        "episodes.jsonl": {"episode_index": 0, "tasks": ["Pick up the cube"], "length": N_STEPS},
         "episodes_stats.jsonl": {"episode_index": 0, "stats": {}},
     }
     (root / "meta").mkdir(parents=True)
     for name, content in meta.items():
         (root / "meta" / name).write_text(json.dumps(content) + "\n")
     steps = np.arange(N_STEPS)
-    states = list(np.float32([0, -46, 26, 65, 0, 45]) + steps[:, None].astype(np.float32))
+    states = list(np.float32(HOME) + steps[:, None].astype(np.float32))
     rows = {
         "observation.state": states,
         "action": states,
         "timestamp": np.float32(steps / 30),
-    }
-    rows |= {
         "frame_index": steps,
         "index": steps,
         "episode_index": 0 * steps,
@@ -87,45 +78,31 @@ def run_python(command, monkeypatch):
     program, flag, module, *arguments = shlex.split(command)
     assert (program, flag) == ("python", "-m")
     monkeypatch.setattr("sys.argv", [module, *arguments])
-    monkeypatch.setattr(
-        logging.getLogger(),
-        "handlers",
-        list(logging.getLogger().handlers),
-    )
+    root = logging.getLogger()
+    monkeypatch.setattr(root, "handlers", list(root.handlers))
     runpy.run_module(module, run_name="__main__")
 
 
 def test_a_dataset_of_v21_is_refused_with_the_command_that_converts_it(dataset_v21, monkeypatch):
     for read in (read_dataset, DemonstrationFrames):
-        with pytest.raises(
-            WhiskerError, match=r"expected a LeRobotDataset of v3\.0, got v2\.1"
-        ) as refusal:
+        said = r"expected a LeRobotDataset of v3\.0, got v2\.1"
+        with pytest.raises(WhiskerError, match=said) as refusal:
             read(dataset_v21)
-    run_python(
-        refusal.value.hint.partition("_old): ")[2],
-        monkeypatch,
-    )
+    run_python(refusal.value.hint.partition("_old): ")[2], monkeypatch)
     looks = list(read_dataset(dataset_v21))
-    assert [look.step for look in looks] == list(range(N_STEPS)) and looks[
-        0
-    ].task == "Pick up the cube"
-    np.testing.assert_array_equal(
-        [look.observation.state[0] for look in looks],
-        np.arange(N_STEPS),
-    )
+    assert [look.step for look in looks] == list(range(N_STEPS))
+    assert looks[0].task == "Pick up the cube"
+    assert [look.observation.state[0] for look in looks] == list(range(N_STEPS))
     with pytest.raises(WhiskerError, match=r"object_pos_world in every frame, got none"):
         DemonstrationFrames(dataset_v21)
 
 
 @pytest.mark.parametrize(
     ("version", "said"),
-    [
-        ("v2.0", "with an older lerobot first"),
-        ("latest", "such as 'v3.0'"),
-    ],
+    [("v2.0", "with an older lerobot first"), ("latest", "such as 'v3.0'")],
 )
 def test_other_versions_are_refused_in_one_sentence(dataset_v21, version, said):
-    path = dataset_v21 / "meta" / "info.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"codebase_version": version}))
+    with edited_json(dataset_v21 / "meta" / "info.json") as info:
+        info["codebase_version"] = version
     with pytest.raises(WhiskerError, match=said):
         read_dataset(dataset_v21)

@@ -4,6 +4,7 @@ lerobot-eval runs as its own command, on the same assets and checkpoint.
 """
 
 import json
+from contextlib import closing
 from functools import partial
 from types import SimpleNamespace
 from unittest import mock
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from lerobot.processor.env_processor import LiberoProcessorStep
+from numpy.testing import assert_allclose, assert_array_equal
 
 from policies.checkpoint_files import open_checkpoint
 from policies.lerobot_loading import load_lerobot_policy
@@ -38,6 +40,8 @@ THROWS = {
     "libero_object/0": (9, 16, 58, 4.0),
 }
 DRAWER_TASK = "libero_10/3"
+IMAGES = ("observation.images.image", "observation.images.image2")
+EPS = np.finfo(np.float32).eps
 
 
 @pytest.fixture(scope="module")
@@ -47,10 +51,11 @@ def act(tmp_path_factory):
 
 
 def load(folder):
-    return folder, load_lerobot_policy(
-        open_checkpoint("act", str(folder)),
-        "cpu",
-    )
+    return folder, load_lerobot_policy(open_checkpoint("act", str(folder)), "cpu")
+
+
+def open_ours(*args, **options):
+    return closing(EnvProcess(partial(make_ours, *args, **options)))
 
 
 def load_states(name):
@@ -75,12 +80,12 @@ def assert_same(ours, theirs):
     The arrays are the policy's inputs after all processors, the plans, the actions, success at
     every step, and the physics at the end.
     """
-    theirs = {key: value for key, value in theirs.items() if key not in ("seed", "done", "reward")}
     n_physics = len(theirs.get("physics", ()))
-    for key, value in theirs.items():
+    for key in theirs.keys() - {"seed", "done", "reward"}:
+        value = theirs[key]
         mine = ours[key][:n_physics] if key == "physics" else ours[key]
         assert mine.dtype.kind == value.dtype.kind
-        np.testing.assert_array_equal(mine, value, err_msg=key)
+        assert_array_equal(mine, value, err_msg=key)
 
 
 @pytest.mark.slow
@@ -95,28 +100,17 @@ def test_everything_is_what_it_is_in_lerobot_eval(name, act, tmp_path):
         checkpoint,
         name,
         states,
-        EvalOptions(
-            n_episodes=THROWN + 1,
-            max_steps=N_STEPS,
-        ),
+        EvalOptions(n_episodes=THROWN + 1, max_steps=N_STEPS),
     )
-    env = EnvProcess(
-        partial(
-            make_ours,
-            name,
-            policy.spec.image_sizes,
-            {THROWN: states[THROWN]},
-        )
-    )
-    for episode_index, lerobots in enumerate(theirs):
-        ours = roll_out(env, policy, episode_index, N_STEPS)
-        assert lerobots["seed"] == FIRST_SEED + episode_index
-        assert_same(ours, lerobots)
-        assert_moves(ours)
-        n_steps = len(ours["success"])
-        assert 1 < n_steps < N_STEPS if episode_index == THROWN else n_steps == N_STEPS
-        assert ours["success"].any() == (episode_index == THROWN)
-    env.close()
+    with open_ours(name, policy.spec.image_sizes, {THROWN: states[THROWN]}) as env:
+        for episode_index, lerobots in enumerate(theirs):
+            ours = roll_out(env, policy, episode_index, N_STEPS)
+            assert lerobots["seed"] == FIRST_SEED + episode_index
+            assert_same(ours, lerobots)
+            assert_moves(ours)
+            n_steps = len(ours["success"])
+            assert 1 < n_steps < N_STEPS if episode_index == THROWN else n_steps == N_STEPS
+            assert ours["success"].any() == (episode_index == THROWN)
     (task,) = json.loads((tmp_path / "outputs" / "eval_info.json").read_text())["per_task"]
     assert task["metrics"]["successes"] == [False, False, True]
 
@@ -129,20 +123,16 @@ def assert_moves(episode):
     assert (np.abs(actions) > 1).any(), "none that is cut"
     if len(decisions) > 1:
         assert np.abs(np.diff(decisions, axis=0)).max() > 0.3
-        assert all(
-            (
-                np.diff(
-                    episode[f"observation.images.{c}"],
-                    axis=0,
-                )
-                != 0
-            ).any()
-            for c in ("image", "image2")
-        )
+        for key in IMAGES:
+            assert np.diff(episode[key], axis=0).any()
 
 
-def random_quats(rng, n, centre=(0, 0, 0, 0), spread=1.0):
-    quats = np.array(centre) + spread * rng.standard_normal((n, 4))
+def random_quats(
+    seed,
+    centre=(0, 0, 0, 0),
+    spread=1.0,
+):
+    quats = centre + spread * np.random.default_rng(seed).standard_normal((4000, 4))
     return quats / np.linalg.norm(
         quats,
         axis=1,
@@ -150,67 +140,58 @@ def random_quats(rng, n, centre=(0, 0, 0, 0), spread=1.0):
     )
 
 
+POINTING_DOWN = ((1, 0, 0, 0), 0.03)
+
+
 @pytest.mark.parametrize(
     "quats",
     [
+        pytest.param(random_quats(0), id="any"),
+        pytest.param(random_quats(0, *POINTING_DOWN), id="hand pointing down"),
         pytest.param(
-            lambda rng: random_quats(rng, 4000),
-            id="any",
-        ),
-        pytest.param(
-            lambda rng: random_quats(
-                rng,
-                4000,
-                (1, 0, 0, 0),
-                0.03,
-            ),
-            id="hand pointing down",
-        ),
-        pytest.param(
-            lambda rng: random_quats(
-                rng,
-                4000,
+            random_quats(
+                0,
                 (0.6, 0.8, 0, 0),
                 1e-4,
             ),
             id="close to pi",
         ),
         pytest.param(
-            lambda rng: random_quats(
-                rng,
-                4000,
+            random_quats(
+                0,
                 (0, 0, 0, 1),
                 1e-3,
             ),
             id="close to none",
         ),
         pytest.param(
-            lambda rng: random_quats(
-                rng,
-                4000,
+            random_quats(
+                0,
                 (0, 0, 0, -1),
                 1e-3,
             ),
             id="close to two pi",
         ),
         pytest.param(
-            lambda rng: np.array([[0, 0, 0, 1.0], [0, 0, 0, -1], [0, 0, 1e-9, 1 + 1e-6]]),
+            np.array(
+                [
+                    [0, 0, 0, 1.0],
+                    [0, 0, 0, -1],
+                    [0, 0, 1e-9, 1 + 1e-6],
+                ]
+            ),
             id="none at all",
         ),
     ],
 )
 def test_a_rotation_is_lerobots_to_five_units_in_the_last_place(quats):
-    quats = quats(np.random.default_rng(0))
     theirs = LiberoProcessorStep()._quat2axisangle(torch.from_numpy(quats)).numpy()
-    np.testing.assert_array_equal(
-        np.stack([axis_angle_by_torch(quat) for quat in quats]),
-        theirs,
-    )
-    ours = np.stack([axis_angle_of(quat) for quat in quats])
-    np.testing.assert_allclose(
+    assert_array_equal([axis_angle_by_torch(quat) for quat in quats], theirs)
+    ours = [axis_angle_of(quat) for quat in quats]
+    assert_allclose(
         ours,
         theirs,
-        rtol=5 * np.finfo(np.float32).eps,
+        rtol=5 * EPS,
         atol=0,
     )
 
@@ -221,21 +202,16 @@ def test_a_rotation_of_a_hand_that_points_down_is_the_nearest_float32_to_one_uni
     The formula starts from w and a length in float32, as lerobot's does. There is no comparison
     with torch, since its arc cosine has other last bits on other processors.
     """
-    quats = random_quats(
-        np.random.default_rng(1),
-        4000,
-        (1, 0, 0, 0),
-        0.03,
-    )
+    quats = random_quats(1, *POINTING_DOWN)
     x_y_z = quats[:, :3].astype(np.float32)
-    w = quats[:, 3].astype(np.float32)
+    w = quats[:, 3:].astype(np.float32)
     length = np.sqrt(np.float32(1) - w * w).astype(np.float64)
-    exact = x_y_z / length[:, None] * (2 * np.arccos(w.astype(np.float64)))[:, None]
-    ours = np.stack([axis_angle_of(quat) for quat in quats])
-    np.testing.assert_allclose(
+    exact = x_y_z / length * (2 * np.arccos(w.astype(np.float64)))
+    ours = [axis_angle_of(quat) for quat in quats]
+    assert_allclose(
         ours,
         exact,
-        rtol=2 * np.finfo(np.float32).eps,
+        rtol=2 * EPS,
         atol=0,
     )
 
@@ -246,16 +222,14 @@ def test_images_of_the_published_size_too(tmp_path):
     name = "libero_object/0"
     checkpoint, policy = load(save_act(tmp_path / "act", image_px=256))
     assert set(policy.spec.image_sizes.values()) == {(256, 256)}
-    (theirs,) = run_lerobot_eval(
-        tmp_path,
-        checkpoint,
-        name,
-        load_states(name),
-        EvalOptions(n_episodes=1, max_steps=N_STEPS, image_px=256),
+    options = EvalOptions(
+        n_episodes=1,
+        max_steps=N_STEPS,
+        image_px=256,
     )
-    env = EnvProcess(partial(make_ours, name, policy.spec.image_sizes))
-    ours = roll_out(env, policy, 0, N_STEPS)
-    env.close()
+    (theirs,) = run_lerobot_eval(tmp_path, checkpoint, name, load_states(name), options)
+    with open_ours(name, policy.spec.image_sizes) as env:
+        ours = roll_out(env, policy, 0, N_STEPS)
     assert ours["observation.images.image"].shape == (3, 3, 256, 256)
     assert_same(ours, theirs)
 
@@ -270,41 +244,24 @@ def test_where_lerobot_puts_a_cabinet_depends_on_how_often_it_was_reset(act, tmp
     last bits of an action.
     """
     checkpoint, policy = act
-    theirs = run_lerobot_eval(
-        tmp_path,
-        checkpoint,
-        DRAWER_TASK,
-        load_states(DRAWER_TASK),
-        EvalOptions(n_episodes=4, max_steps=1, batch_size=2),
-    )
+    states = load_states(DRAWER_TASK)
+    options = EvalOptions(n_episodes=4, max_steps=1, batch_size=2)
+    theirs = run_lerobot_eval(tmp_path, checkpoint, DRAWER_TASK, states, options)
     # Each of the two environments is made, reset once as a trial and reset once for its first
     # episode, which is three draws. The second episode adds one.
-    env = EnvProcess(
-        partial(
-            make_ours,
-            DRAWER_TASK,
-            policy.spec.image_sizes,
-            n_draws=(3, 3, 4, 4),
-        )
-    )
-    for episode_index, lerobots in enumerate(theirs):
-        ours = roll_out(env, policy, episode_index, 1)
-        for key in (
-            "observation.images.image",
-            "observation.images.image2",
-            "observation.state",
-            "task",
-        ):
-            np.testing.assert_array_equal(ours[key], lerobots[key], err_msg=key)
-        np.testing.assert_allclose(ours["action"], lerobots["action"], atol=1e-5)
-    env.close()
+    sizes = policy.spec.image_sizes
+    with open_ours(DRAWER_TASK, sizes, n_draws=(3, 3, 4, 4)) as env:
+        for episode_index, lerobots in enumerate(theirs):
+            ours = roll_out(env, policy, episode_index, 1)
+            for key in (*IMAGES, "observation.state", "task"):
+                assert_array_equal(ours[key], lerobots[key], err_msg=key)
+            assert_allclose(ours["action"], lerobots["action"], atol=1e-5)
     # Whatever was reset before, our episodes equal the first episodes of lerobot's environments.
-    env = EnvProcess(partial(make_ours, DRAWER_TASK, policy.spec.image_sizes))
-    for episode_index, lerobots in enumerate(theirs):
-        ours = roll_out(env, policy, episode_index, 1)
-        is_same = (ours["observation.images.image"] == lerobots["observation.images.image"]).all()
-        assert is_same == (episode_index < 2)
-    env.close()
+    with open_ours(DRAWER_TASK, sizes) as env:
+        for episode_index, lerobots in enumerate(theirs):
+            ours = roll_out(env, policy, episode_index, 1)
+            is_same = np.array_equal(ours[IMAGES[0]], lerobots[IMAGES[0]])
+            assert is_same == (episode_index < 2)
 
 
 @pytest.mark.slow
@@ -316,14 +273,11 @@ def test_a_synchronous_batch_of_lerobot_spends_init_states_on_episodes_that_nobo
 
     resets = []
 
-    class Robosuite:
+    class Robosuite(mock.Mock):
         robots = (SimpleNamespace(controller=SimpleNamespace(ee_ori_mat=np.eye(3))),)
 
         def seed(self, seed):
             self.given_seed = seed
-
-        def reset(self):
-            """Do nothing; the reset is recorded with the init state."""
 
         def set_init_state(self, state):
             self.n_steps = -10
@@ -333,7 +287,10 @@ def test_a_synchronous_batch_of_lerobot_spends_init_states_on_episodes_that_nobo
         def step(self, action):
             self.n_steps += 1
             images = {
-                f"{camera}_image": np.zeros((8, 8, 3), np.uint8)
+                f"{camera}_image": np.zeros(
+                    (8, 8, 3),
+                    np.uint8,
+                )
                 for camera in ("agentview", "robot0_eye_in_hand")
             }
             sizes = {
@@ -344,18 +301,11 @@ def test_a_synchronous_batch_of_lerobot_spends_init_states_on_episodes_that_nobo
                 "joint_pos": 7,
                 "joint_vel": 7,
             }
-            return (
-                images | {f"robot0_{key}": np.ones(size) for key, size in sizes.items()},
-                0.0,
-                self.check_success(),
-                {},
-            )
+            states = {f"robot0_{key}": np.ones(size) for key, size in sizes.items()}
+            return images | states, 0.0, self.check_success(), {}
 
         def check_success(self):
             return self.init_state == 0 and self.n_steps >= 2
-
-        def close(self):
-            """Do nothing, since nothing is open."""
 
     class Policy(torch.nn.Module):
         def reset(self):
@@ -370,19 +320,19 @@ def test_a_synchronous_batch_of_lerobot_spends_init_states_on_episodes_that_nobo
         observation_height=8,
         observation_width=8,
     )
+    states = mock.Mock(return_value=np.arange(50.0)[:, None])
     with (
-        mock.patch.object(
-            libero, "get_task_init_states", lambda *_, **__: np.arange(50.0)[:, None]
-        ),
+        mock.patch.object(libero, "get_task_init_states", states),
         mock.patch.object(lerobot_eval, "PreTrainedPolicy", Policy),
     ):
-        batch = config.create_envs(
-            n_envs=2,
-            use_async_envs=False,
-        )["libero_10"][0]
+        batch = config.create_envs(n_envs=2, use_async_envs=False)["libero_10"][0]
         for env in batch.envs:
             env._env = Robosuite()
-        processors = (*config.get_env_processors(), lambda batch: batch, lambda action: action)
+        processors = (
+            *config.get_env_processors(),
+            lambda batch: batch,
+            lambda action: action,
+        )
         result = lerobot_eval.eval_policy(
             batch, Policy(), *processors, n_episodes=6, start_seed=FIRST_SEED
         )
