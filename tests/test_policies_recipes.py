@@ -118,7 +118,7 @@ def test_the_exported_act_predicts_what_was_trained(frames, data):
         frames,
         data,
         config,
-        torch.arange(4) * 20,
+        torch.arange(8) * 10,
     )
     losses = []
     for step in range(8):
