@@ -6,8 +6,11 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from lerobot.configs.policies import PreTrainedConfig
 from lerobot.policies.factory import make_pre_post_processors
 from lerobot.utils.constants import IMAGENET_STATS
+from numpy.random import default_rng
+from numpy.testing import assert_allclose, assert_array_equal
 from safetensors.numpy import load_file, save_file
 
 from policies.checkpoint_files import open_checkpoint
@@ -18,14 +21,21 @@ from policies.policy import make_memory
 from sim.errors import WhiskerError
 from sim.observation import Observation
 from tests.small_checkpoints import (
+    CAMERAS,
     HOME,
     SPREAD,
     edit_statistics,
     save_small_checkpoint,
-    shrunken_paligemma,
 )
 
-CAMERAS = ("overhead_cam", "wrist_cam")
+IMAGE = default_rng(0).integers(
+    0,
+    256,
+    (32, 32, 3),
+    dtype=np.uint8,
+)
+STATE = np.float32(HOME) + np.float32([1, -2, 3, -4, 5, -6])
+SEEN = Observation(dict.fromkeys(CAMERAS, IMAGE), STATE, "pick")
 
 
 @pytest.fixture(scope="module")
@@ -33,9 +43,23 @@ def pi05(tmp_path_factory):
     return save_small_checkpoint("pi05", tmp_path_factory.mktemp("checkpoints") / "pi05")
 
 
+@pytest.fixture
+def copied(small_act, tmp_path):
+    return shutil.copytree(small_act, tmp_path / "act")
+
+
+def statistics_files(folder):
+    return folder.glob("policy_*processor_step_*.safetensors")
+
+
 def raw(folder, part):
     (path,) = folder.glob(f"policy_{part}_step_*.safetensors")
     return load_file(path)
+
+
+def lerobots_postprocessor(folder):
+    config = PreTrainedConfig.from_pretrained(folder)
+    return make_pre_post_processors(config, pretrained_path=str(folder))[1]
 
 
 def assert_values(stats, tensors):
@@ -48,7 +72,7 @@ def assert_values(stats, tensors):
     assert stats.values.keys() == own.keys() and own
     for name, value in own.items():
         assert stats.values[name].dtype == np.float64 and stats.values[name].ndim == 1
-        np.testing.assert_array_equal(stats.values[name], value.reshape(-1))
+        assert_array_equal(stats.values[name], value.reshape(-1))
 
 
 def assert_files_read(folder, kinds):
@@ -59,52 +83,32 @@ def assert_files_read(folder, kinds):
     """
     found = load_normalisation(folder)
     before = raw(folder, "preprocessor")
-    after = raw(folder, "postprocessor")
-    state = found.state
-    assert state is not None and found.trained_action is not None and found.action is not None
-    assert found.inputs.keys() == {
-        "observation.state",
-        *(f"observation.images.{c}" for c in CAMERAS),
+    assert found.inputs == {
+        "observation.state": found.state,
+        **{f"observation.images.{camera}": found.images[camera] for camera in CAMERAS},
     }
-    assert found.images == {c: found.inputs[f"observation.images.{c}"] for c in CAMERAS}
-    assert state is found.inputs["observation.state"]
+    assert found.images.keys() == set(CAMERAS)
     for stats in (*found.inputs.values(), found.trained_action):
         assert stats.mode == kinds[stats.kind]
         assert_values(stats, before)
     assert found.action.mode == kinds["ACTION"]
-    assert_values(found.action, after)
+    assert_values(found.action, raw(folder, "postprocessor"))
     assert found.action.key == "action" and {s.kind for s in found.images.values()} == {"VISUAL"}
-    assert (
-        found.declared
-        == kinds
-        == json.loads((folder / "config.json").read_text())["normalization_mapping"]
-    )
+    config = json.loads((folder / "config.json").read_text())
+    assert found.declared == kinds == config["normalization_mapping"]
     return found
 
 
 def test_the_shipped_act():
-    folder = find_checkpoint("act")
-    found = assert_files_read(
-        folder,
-        dict.fromkeys(("VISUAL", "STATE", "ACTION"), "MEAN_STD"),
-    )
-    for stats, tensors in (
-        (found.state, raw(folder, "preprocessor")),
-        (found.action, raw(folder, "postprocessor")),
-    ):
+    kinds = dict.fromkeys(("VISUAL", "STATE", "ACTION"), "MEAN_STD")
+    found = assert_files_read(find_checkpoint("act"), kinds)
+    for stats in (found.state, found.action):
         low, high = stats.span
-        np.testing.assert_array_equal(low, tensors[f"{stats.key}.min"])
-        np.testing.assert_array_equal(high, tensors[f"{stats.key}.max"])
         middle, width = stats.typical
-        np.testing.assert_array_equal(middle, tensors[f"{stats.key}.mean"])
-        np.testing.assert_array_equal(width, tensors[f"{stats.key}.std"])
         assert (low <= middle).all() and (middle <= high).all() and (width > 0).all()
     for stats in found.images.values():
-        assert (
-            stats.values["mean"].shape == (3,)
-            and stats.values["min"].min() >= 0
-            and stats.values["max"].max() <= 1
-        )
+        assert stats.values["mean"].shape == (3,)
+        assert stats.values["min"].min() >= 0 and stats.values["max"].max() <= 1
 
 
 def test_pi05_normalises_by_quantiles(pi05):
@@ -112,93 +116,61 @@ def test_pi05_normalises_by_quantiles(pi05):
         pi05, {"VISUAL": "IDENTITY", "STATE": "QUANTILES", "ACTION": "QUANTILES"}
     )
     low, high = found.action.span
-    np.testing.assert_allclose(
+    assert_allclose(
         [low, high],
         [np.float32(HOME) - SPREAD, np.float32(HOME) + SPREAD],
     )
-    np.testing.assert_allclose(found.state.typical, [HOME, [SPREAD] * 6])
+    assert_allclose(found.state.typical, [HOME, [SPREAD] * 6])
 
 
-def test_the_modes_are_what_lerobot_does(pi05, small_act):
-    """The modes have the same effect as in lerobot.
-
-    MEAN_STD is checked by the policy's own inputs, and QUANTILES by the un-normalised values of -1,
-    0 and 1.
-    """
+def test_the_inputs_of_the_network_are_normalised_by_mean_and_std(small_act):
     found = load_normalisation(small_act)
-    policy = load_lerobot_policy(open_checkpoint("act", str(small_act)), "cpu")
-    state = np.float32(HOME) + np.float32([1, -2, 3, -4, 5, -6])
-    image = np.random.default_rng(0).integers(
-        0,
-        256,
-        (32, 32, 3),
-        dtype=np.uint8,
+    policy = load_lerobot_policy(
+        open_checkpoint("act", str(small_act)),
+        "cpu",
     )
-    inputs = policy.network_inputs(Observation(dict.fromkeys(CAMERAS, image), state, "pick"))
+    inputs = policy.network_inputs(SEEN)
     values = found.state.values
-    expected = (state - values["mean"]) / values["std"]
-    np.testing.assert_allclose(inputs["observation.state"], expected[None], atol=1e-5)
+    expected = (STATE - values["mean"]) / values["std"]
+    assert_allclose(inputs["observation.state"], expected[None], atol=1e-5)
     values = found.images["wrist_cam"].values
-    expected = (image / 255 - values["mean"]) / values["std"]
-    np.testing.assert_allclose(
-        inputs["observation.images.wrist_cam"][0], expected.transpose(2, 0, 1), atol=1e-5
-    )
+    expected = (IMAGE / 255 - values["mean"]) / values["std"]
+    image = inputs["observation.images.wrist_cam"][0]
+    assert_allclose(image, expected.transpose(2, 0, 1), atol=1e-5)
 
-    with shrunken_paligemma():
-        config = load_lerobot_policy(
-            open_checkpoint("pi05", str(pi05)),
-            "cpu",
-        ).network.config
-    _, postprocessor = make_pre_post_processors(config, pretrained_path=str(pi05))
-    values = load_normalisation(pi05).action.values
-    for normalised, expected in (
-        (-1.0, values["q01"]),
-        (0.0, (values["q01"] + values["q99"]) / 2),
-        (1.0, values["q99"]),
-    ):
-        np.testing.assert_allclose(
-            postprocessor(torch.full((1, 6), normalised))[0], expected, atol=1e-4
-        )
+
+@pytest.mark.parametrize("checkpoint", ["small_act", "pi05"])
+def test_an_action_is_denormalised_as_lerobot_does(checkpoint, request):
+    folder = request.getfixturevalue(checkpoint)
+    middle, width = load_normalisation(folder).action.affine
+    denormalise = lerobots_postprocessor(folder)
+    for x in (-1.0, 0.0, 1.0):
+        actions = denormalise(torch.full((1, 6), x))
+        assert_allclose(actions[0], middle + x * width, atol=5e-5)
 
 
 def test_groot_normalises_in_a_step_of_its_own_and_comes_out_empty(tmp_path):
     found = load_normalisation(save_small_checkpoint("groot", tmp_path / "groot"))
     assert found == Normalisation({}, None, None, found.declared)
-    assert found.state is None and found.images == {}
 
 
 def test_a_camera_without_a_name(tmp_path):
     """TD-MPC's camera is read, although its key `observation.image` contains no name."""
     found = load_normalisation(save_small_checkpoint("tdmpc", tmp_path / "tdmpc"))
-    assert (
-        found.images.keys() == {"image"}
-        and found.action.mode == "MIN_MAX"
-        and found.state.mode == "IDENTITY"
-    )
+    assert found.images.keys() == {"image"}
+    assert found.action.mode == "MIN_MAX" and found.state.mode == "IDENTITY"
 
 
-def test_features_whose_names_begin_alike_are_told_apart(small_act, tmp_path):
-    folder = shutil.copytree(small_act, tmp_path / "alike")
-    for part in ("preprocessor", "postprocessor"):
-        tensors = raw(folder, part)
-        (path,) = folder.glob(f"policy_{part}_step_*.safetensors")
-        save_file(
-            tensors
-            | {
-                "observation.state_of_mind.mode": np.ones(3),
-                "action_mask.mean": np.ones(1),
-            },
-            path,
-        )
-    found = load_normalisation(folder)
+def test_features_whose_names_begin_alike_are_told_apart(small_act, copied):
+    alike = {
+        "observation.state_of_mind.mode": np.ones(3),
+        "action_mask.mean": np.ones(1),
+    }
+    for path in statistics_files(copied):
+        save_file(load_file(path) | alike, path)
+    found = load_normalisation(copied)
     assert_values(found.state, raw(small_act, "preprocessor"))
     assert_values(found.action, raw(small_act, "postprocessor"))
-
-
-def stats(**values):
-    return FeatureStats(
-        "action", "ACTION", "MEAN_STD", {name: np.float64([v]) for name, v in values.items()}
-    )
 
 
 @pytest.mark.parametrize(
@@ -262,17 +234,9 @@ def stats(**values):
     ],
 )
 def test_span_and_typical_value_by_what_there_is(given, span, typical):
-    for found, expected in ((stats(**given).span, span), (stats(**given).typical, typical)):
-        assert (found is None) == (expected is None)
-        assert found is None or [part.tolist() for part in found] == [
-            [expected[0]],
-            [expected[1]],
-        ]
-
-
-@pytest.fixture
-def copied(small_act, tmp_path):
-    return shutil.copytree(small_act, tmp_path / "act")
+    values = {name: np.float64([value]) for name, value in given.items()}
+    stats = FeatureStats("action", "ACTION", "MEAN_STD", values)
+    assert (stats.span, stats.typical) == (span, typical)
 
 
 def at(index, number):
@@ -281,58 +245,53 @@ def at(index, number):
 
 
 @pytest.mark.parametrize(
-    ("name", "change", "words"),
+    ("checkpoint", "name", "change", "words"),
     [
         (
+            "small_act",
             "observation.state.mean",
             lambda v: v + np.inf,
             r"finite numbers.*mean \[inf.*placeholders",
         ),
-        ("observation.state.std", lambda v: v * np.nan, r"finite numbers.*std \[nan"),
-        ("action.mean", at(2, np.nan), r"finite numbers.*mean \[0, -46, nan"),
-        ("action.std", at(0, -1), r"no negative std.*-1, 15"),
-        ("action.std", lambda v: v * 0, "numbers that varied"),
+        ("small_act", "observation.state.std", lambda v: v * np.nan, r"finite numbers.*std \[nan"),
+        ("small_act", "action.mean", at(2, np.nan), r"finite numbers.*mean \[0, -46, nan"),
+        ("small_act", "action.std", at(0, -1), r"no negative std.*-1, 15"),
+        ("small_act", "action.std", lambda v: v * 0, "numbers that varied"),
+        ("pi05", "observation.state.q01", lambda v: v + 1000, "no q01 above its q99"),
+        ("pi05", "observation.state.q01", lambda v: v - np.inf, "finite numbers"),
+        ("pi05", "action.q01", lambda v: v + 2 * SPREAD, "numbers that varied"),
     ],
 )
-def test_statistics_that_are_no_numbers_are_refused_at_opening(copied, name, change, words):
+def test_statistics_that_normalise_nothing_are_refused_at_opening(
+    checkpoint, name, change, words, tmp_path, request
+):
     """Invalid statistics are refused in one line, before anything is imported to load the weights.
 
     lerobot would plan NaN with them.
     """
+    folder = shutil.copytree(
+        request.getfixturevalue(checkpoint),
+        tmp_path / "copied",
+    )
     edit_statistics(
-        copied,
+        folder,
         lambda own, value: change(value) if own == name else value,
     )
     with pytest.raises(WhiskerError, match=words) as refusal:
-        open_checkpoint("act", str(copied))
+        open_checkpoint(None, str(folder))
     assert repr(name.rpartition(".")[0]) in str(refusal.value) and "\n" not in str(refusal.value)
     assert refusal.value.hint
 
 
-@pytest.mark.parametrize(
-    ("name", "change", "words"),
-    [
-        (
-            "action.q99",
-            None,
-            r"q01 and q99, which QUANTILES needs, got max, mean, min, q01, std",
-        ),
-        ("observation.state.q01", lambda v: v + 1000, "no q01 above its q99"),
-        ("observation.state.q01", lambda v: v - np.inf, "finite numbers"),
-        ("action.q01", lambda v: v + 2 * SPREAD, "numbers that varied"),
-    ],
-)
-def test_the_keys_of_the_mode_are_those_that_are_asked_for(pi05, tmp_path, name, change, words):
+def test_the_statistics_of_the_mode_are_those_that_are_asked_for(pi05, tmp_path):
     folder = shutil.copytree(pi05, tmp_path / "pi05")
-    for path in folder.glob("policy_*processor_step_*.safetensors"):
+    for path in statistics_files(folder):
         tensors = load_file(path)
-        value = tensors.pop(name, None)
-        if value is not None and change is not None:
-            tensors[name] = change(value).astype(np.float32)
+        tensors.pop("action.q99", None)
         save_file(tensors, path)
-    with pytest.raises(WhiskerError, match=words) as refusal:
+    needed = r"'action'.*q01 and q99, which QUANTILES needs, got max, mean, min, q01, std"
+    with pytest.raises(WhiskerError, match=needed):
         open_checkpoint("pi05", str(folder))
-    assert repr(name.rpartition(".")[0]) in str(refusal.value)
 
 
 def test_statistics_that_the_mode_does_not_use_may_be_anything(copied):
@@ -340,9 +299,10 @@ def test_statistics_that_the_mode_does_not_use_may_be_anything(copied):
 
     They normalise nothing, and no span is computed from them.
     """
+    unused = (".min", ".q01")
     edit_statistics(
         copied,
-        lambda name, value: value * np.nan if name.rpartition(".")[2] in ("min", "q01") else value,
+        lambda name, value: value * np.nan if name.endswith(unused) else value,
     )
     edit_statistics(
         copied,
@@ -352,47 +312,26 @@ def test_statistics_that_the_mode_does_not_use_may_be_anything(copied):
     found = load_normalisation(copied)
     assert "min" not in found.action.values and "q01" not in found.state.values
     low, high = found.action.span
-    np.testing.assert_allclose(high - low, 6 * found.action.values["std"])
+    assert_allclose(high - low, 6 * found.action.values["std"])
 
 
 def test_bfloat16_statistics_are_read_as_lerobot_reads_them(copied):
     from safetensors.torch import load_file as load_torch_file
     from safetensors.torch import save_file as save_torch_file
 
-    for path in copied.glob("policy_*processor_step_*.safetensors"):
+    for path in statistics_files(copied):
+        tensors = load_torch_file(path)
         save_torch_file(
-            {name: value.bfloat16() for name, value in load_torch_file(path).items()}, path
+            {name: value.bfloat16() for name, value in tensors.items()},
+            path,
         )
-    found = load_normalisation(copied)
-    assert_values(
-        found.action, {f"action.{n}": np.float64(v) for n, v in found.action.values.items()}
-    )
-    np.testing.assert_allclose(found.action.values["mean"], HOME, rtol=2**-8)
+    mean = load_normalisation(copied).action.values["mean"]
+    assert mean.dtype == np.float64
+    assert_allclose(mean, HOME, rtol=2**-8)
+    middle = lerobots_postprocessor(copied)(torch.zeros(1, 6))
+    assert_array_equal(middle[0], np.float32(mean))
     policy = load_lerobot_policy(open_checkpoint("act", str(copied)), "cpu")
-    _, postprocessor = make_pre_post_processors(policy.network.config, pretrained_path=str(copied))
-    np.testing.assert_array_equal(
-        postprocessor(torch.zeros(1, 6))[0], np.float32(found.action.values["mean"])
-    )
-    image = np.zeros((32, 32, 3), np.uint8)
-    seen = make_memory(Observation(dict.fromkeys(CAMERAS, image), np.float32(HOME), "pick"))
-    assert np.isfinite(policy.predict([seen], [np.random.default_rng(0)]).actions).all()
-
-
-@pytest.mark.parametrize("checkpoint", ["small_act", "pi05"])
-def test_the_scale_is_how_far_a_normalised_unit_moves_an_action(checkpoint, request):
-    folder = request.getfixturevalue(checkpoint)
-    with shrunken_paligemma():
-        config = load_lerobot_policy(
-            open_checkpoint(None, str(folder)),
-            "cpu",
-        ).network.config
-    _, postprocessor = make_pre_post_processors(config, pretrained_path=str(folder))
-    moved = postprocessor(torch.ones(1, 6)) - postprocessor(torch.zeros(1, 6))
-    np.testing.assert_allclose(
-        load_normalisation(folder).action.affine[1],
-        moved[0],
-        rtol=1e-5,
-    )
+    assert np.isfinite(policy.predict([make_memory(SEEN)], [default_rng(0)]).actions).all()
 
 
 IMAGENET = [np.ravel(IMAGENET_STATS[name]) for name in ("mean", "std")]
@@ -403,23 +342,31 @@ IMAGENET = [np.ravel(IMAGENET_STATS[name]) for name in ("mean", "std")]
     [
         (*IMAGENET, "ImageNet's"),
         (*(np.float64(torch.tensor(v).bfloat16().float()) for v in IMAGENET), "ImageNet's"),
-        ([0.5] * 3, [0.5] * 3, "mean 0.5 and std 0.5"),
-        ([0.0] * 3, [1.0] * 3, "mean 0 and std 1"),
-        ([0.74, 0.67, 0.56], [0.2] * 3, ""),
+        (0.5, 0.5, "mean 0.5 and std 0.5"),
+        (0.0, 1.0, "mean 0 and std 1"),
+        ([0.74, 0.67, 0.56], 0.2, ""),
         # These are a measured grey, and ImageNet's means with another spread.
-        ([0.5] * 3, [0.21] * 3, ""),
-        (IMAGENET[0], [0.2, 0.2, 0.2], ""),
-        ([0.485] * 3, [0.229] * 3, ""),
+        (0.5, 0.21, ""),
+        (IMAGENET[0], 0.2, ""),
+        (0.485, 0.229, ""),
     ],
 )
 def test_image_statistics_by_convention_are_told_from_measurements(mean, std, convention):
     values = {
-        "mean": np.float64(mean),
-        "std": np.float64(std),
+        "mean": np.zeros(3) + mean,
+        "std": np.zeros(3) + std,
     }
     assert (
         FeatureStats("observation.images.cam", "VISUAL", "MEAN_STD", values).convention
         == convention
     )
     assert FeatureStats("observation.state", "STATE", "MEAN_STD", values).convention == ""
-    assert FeatureStats("observation.images.cam", "VISUAL", "IDENTITY", {}).convention == ""
+    assert (
+        FeatureStats(
+            "observation.images.cam",
+            "VISUAL",
+            "IDENTITY",
+            {},
+        ).convention
+        == ""
+    )

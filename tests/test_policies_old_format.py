@@ -7,6 +7,7 @@ import warnings
 import numpy as np
 import pytest
 import torch
+from numpy.testing import assert_array_equal
 from safetensors.torch import load_file, save_file
 
 from policies.checkpoint_files import compute_fingerprint, open_checkpoint
@@ -14,12 +15,9 @@ from policies.lerobot_loading import load_lerobot_policy
 from policies.policy import make_memory
 from sim.errors import WhiskerError
 from sim.observation import Observation
-from tests.small_checkpoints import save_small_act, save_small_checkpoint
+from tests.small_checkpoints import save_small_checkpoint
 
-STATISTICS = {
-    "MEAN_STD": ("mean", "std"),
-    "MIN_MAX": ("min", "max"),
-}
+STATISTICS = {"MEAN_STD": ("mean", "std"), "MIN_MAX": ("min", "max")}
 # Old configs have these settings, and new ones do not.
 OLD_SETTINGS = {
     "vqbet": {"mlp_hidden_dim": 1024},
@@ -34,30 +32,24 @@ NEW_SETTINGS = {
 def to_old_format(folder):
     """Move the statistics that the processors apply into the weights, and remove the processors."""
     config = json.loads((folder / "config.json").read_text())
-    weights = load_file(folder / "model.safetensors")
     (stats_file,) = folder.glob("policy_preprocessor_step_*normalizer*.safetensors")
     stats = load_file(stats_file)
+    buffers = {}
     for key, feature in (config["input_features"] | config["output_features"]).items():
-        modules = (
-            ("normalize_targets", "unnormalize_outputs")
-            if key == "action"
-            else ("normalize_inputs",)
-        )
+        modules = ["normalize_inputs"]
+        if key == "action":
+            modules = ["normalize_targets", "unnormalize_outputs"]
         for name in STATISTICS.get(
             config["normalization_mapping"].get(feature["type"]),
             (),
         ):
             for module in modules:
-                weights[f"{module}.buffer_{key.replace('.', '_')}.{name}"] = stats[
-                    f"{key}.{name}"
-                ].clone()
-    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+                buffer = f"{module}.buffer_{key.replace('.', '_')}.{name}"
+                buffers[buffer] = stats[f"{key}.{name}"].clone()
+    edit_weights(folder, **buffers)
     for path in folder.glob("policy_*"):
         path.unlink()
-    edit_config(
-        folder,
-        **OLD_SETTINGS.get(config["type"], {}),
-    )
+    edit_config(folder, **OLD_SETTINGS.get(config["type"], {}))
     return folder
 
 
@@ -68,7 +60,7 @@ def edit_config(folder, **fields):
 
 def edit_weights(folder, **tensors):
     path = folder / "model.safetensors"
-    save_file(load_file(path) | tensors, path)
+    save_file(load_file(path) | tensors, path, metadata={"format": "pt"})
 
 
 def load(folder):
@@ -79,79 +71,76 @@ def load(folder):
 
 def plan(policy):
     rng = np.random.default_rng(1)
-    images = {
-        camera: rng.integers(
+    images = {}
+    for camera, size in policy.spec.image_sizes.items():
+        images[camera] = rng.integers(
             0,
             256,
             (*size, 3),
             dtype=np.uint8,
         )
-        for camera, size in policy.spec.image_sizes.items()
-    }
     state = rng.uniform(-30, 60, 6).astype(np.float32)
     seen = Observation(images, state, "Pick up the block.")
-    memory = make_memory(*[seen] * policy.spec.n_obs_steps, n_obs_steps=policy.spec.n_obs_steps)
-    return policy.predict([memory], [np.random.default_rng(0)]).actions
+    n_obs_steps = policy.spec.n_obs_steps
+    memory = make_memory(*[seen] * n_obs_steps, n_obs_steps=n_obs_steps)
+    return policy.predict([memory], [rng]).actions
 
 
 @pytest.fixture
-def old(tmp_path):
-    """Yield the folder of a small ACT whose cameras have underscores in their names."""
-    yield to_old_format(save_small_act(tmp_path / "old"))
-    shutil.rmtree(tmp_path)
+def old(small_act, tmp_path):
+    """Return the folder of a small ACT whose cameras have underscores in their names."""
+    return to_old_format(shutil.copytree(small_act, tmp_path / "old"))
 
 
 @pytest.mark.parametrize(
     "policy_type", ["act", "diffusion", "vqbet", "tdmpc", "gaussian_actor", "smolvla"]
 )
 def test_the_plan_is_that_of_the_same_network_in_the_new_format(policy_type, tmp_path):
-    new = save_small_checkpoint(
-        policy_type,
-        tmp_path / "new",
-        **NEW_SETTINGS.get(policy_type, {}),
-    )
+    new = save_small_checkpoint(policy_type, tmp_path / "new", **NEW_SETTINGS.get(policy_type, {}))
     old = to_old_format(shutil.copytree(new, tmp_path / "old"))
     before = compute_fingerprint(old)
     policy = load(old)
-    np.testing.assert_array_equal(plan(policy), plan(load(new)))
+    assert_array_equal(plan(policy), plan(load(new)))
     assert policy.spec.files_sha256 == before == compute_fingerprint(old)
-    assert not any("preprocessor" in path.name for path in old.iterdir())
+    assert not list(old.glob("*preprocessor*"))
     shutil.rmtree(tmp_path)
 
 
 def test_statistics_that_are_not_there_are_named(old):
     path = old / "model.safetensors"
-    save_file(
-        {name: value for name, value in load_file(path).items() if "observation_state" not in name},
-        path,
-    )
+    weights = load_file(path)
+    weights.pop("normalize_inputs.buffer_observation_state.mean")
+    save_file(weights, path)
     with pytest.raises(
         WhiskerError, match=r"mean of 'observation\.state': expected a buffer.*got none"
     ):
         load(old)
 
 
-def test_infinite_statistics_are_named(old):
-    edit_weights(
-        old, **{"normalize_inputs.buffer_observation_state.std": torch.full((6,), torch.inf)}
-    )
-    with pytest.raises(
-        WhiskerError, match=r"std of 'observation\.state': expected finite numbers, got \[inf, inf"
-    ):
+@pytest.mark.parametrize(
+    ("buffer", "value", "words"),
+    [
+        (
+            "normalize_inputs.buffer_observation_state.std",
+            torch.inf,
+            r"std of 'observation\.state': expected finite numbers, got \[inf, inf",
+        ),
+        # The other value of the action is in `unnormalize_outputs`.
+        (
+            "normalize_targets.buffer_action.mean",
+            0.0,
+            "mean of 'action': expected one value, got several, normalize_targets",
+        ),
+    ],
+)
+def test_statistics_that_cannot_be_used_are_named(old, buffer, value, words):
+    edit_weights(old, **{buffer: torch.full((6,), value)})
+    with pytest.raises(WhiskerError, match=words):
         load(old)
 
 
-def test_two_statistics_of_one_feature_are_not_chosen_among(old):
-    edit_weights(old, **{"normalize_targets.buffer_action.mean": torch.zeros(6)})
-    with pytest.raises(
-        WhiskerError, match="mean of 'action': expected one value, got several, normalize_targets"
-    ):
-        load(old)
-
-
-def test_statistics_among_the_weights_do_not_belong_beside_processors(old, tmp_path):
-    new = save_small_act(tmp_path / "new")
-    for path in new.glob("policy_*"):
+def test_statistics_among_the_weights_do_not_belong_beside_processors(old, small_act):
+    for path in small_act.glob("policy_*"):
         shutil.copy(path, old)
     with pytest.raises(WhiskerError, match=r"not in the network \(normalize_inputs"):
         load(old)
@@ -165,7 +154,7 @@ def test_what_only_the_training_of_sac_needs_is_left_out(tmp_path):
         log_alpha=torch.zeros(1),
         **{"critic_target.critics.0.net.0.weight": torch.zeros(2, 2)},
     )
-    np.testing.assert_array_equal(plan(load(folder)), expected)
+    assert_array_equal(plan(load(folder)), expected)
     with pytest.warns(UserWarning, match="were dropped: num_critics"):
         assert open_checkpoint("sac", str(folder)).type == "gaussian_actor"
     edit_weights(folder, another=torch.zeros(1))

@@ -5,30 +5,14 @@ Other files test that the loaded policy does so.
 
 import pytest
 
-from policies.plan_kinds import read_plan_kinds
+from policies.plan_kinds import PlanKinds, read_plan_kinds
 
 
 @pytest.mark.parametrize(
     ("settings", "can_sample", "stochastic", "intermediate_plans"),
     [
-        (
-            {
-                "type": "act",
-                "use_vae": False,
-            },
-            False,
-            False,
-            "none",
-        ),
-        (
-            {
-                "type": "act",
-                "use_vae": True,
-            },
-            True,
-            False,
-            "none",
-        ),
+        ({"type": "act", "use_vae": False}, False, False, "none"),
+        ({"type": "act", "use_vae": True}, True, False, "none"),
         ({"type": "act"}, True, False, "none"),  # lerobot's default
         (
             {"type": "act", "use_vae": True, "temporal_ensemble_coeff": 0.01},
@@ -36,15 +20,7 @@ from policies.plan_kinds import read_plan_kinds
             False,
             "ensemble",
         ),
-        (
-            {
-                "type": "pi0_fast",
-                "temperature": 0.0,
-            },
-            True,
-            False,
-            "none",
-        ),
+        ({"type": "pi0_fast", "temperature": 0.0}, True, False, "none"),
         (
             {
                 "type": "pi0_fast",
@@ -60,8 +36,10 @@ from policies.plan_kinds import read_plan_kinds
 )
 def test_settings_tell_what_can_be_recorded(settings, can_sample, stochastic, intermediate_plans):
     kinds = read_plan_kinds(settings, "x")
-    assert (kinds.can_sample, kinds.stochastic, kinds.intermediate_plans) == (
-        can_sample,
+    assert kinds == PlanKinds(
+        settings["type"],
+        "x",
         stochastic,
+        can_sample,
         intermediate_plans,
     )

@@ -1,9 +1,9 @@
 import json
 import shutil
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
-import torch
 from lerobot.processor import PolicyProcessorPipeline
 from lerobot.transforms import ImageTransformsConfig
 
@@ -12,14 +12,14 @@ from policies.lerobot_loading import load_lerobot_policy
 from policies.training_record import TrainingRecord, load_training_record
 from sim.errors import WhiskerError
 from sim.observation import Observation
+from tests.lerobot_batches import make_lerobot_batch
 from tests.small_checkpoints import (
     ACTION_NAMES,
     CAMERAS,
     IMAGE_PX,
     make_relative,
     save_small_act,
-    save_small_diffusion,
-    save_small_smolvla,
+    save_small_checkpoint,
 )
 from tests.training_files import (
     PREFIX,
@@ -28,8 +28,6 @@ from tests.training_files import (
     rename_cameras,
     save_train_config,
 )
-
-NORMALISED = dict.fromkeys(("VISUAL", "STATE", "ACTION"), "MEAN_STD")
 
 
 @pytest.fixture
@@ -56,42 +54,36 @@ def test_the_rename_map_is_read_and_the_third_camera_was_never_there(tmp_path):
         )
     )
     assert record.renamed == {"front": "camera1", "hand": "camera2"}
-    assert (
-        record.original_name("camera2") == "hand" and record.original_name("camera3") == "camera3"
-    )
-    assert [record.lacked(camera) for camera in ("camera1", "camera2", "camera3")] == [
-        False,
-        False,
-        True,
-    ]
+    assert record.original_name("camera2") == "hand"
+    assert record.original_name("camera3") == "camera3" and record.lacked("camera3")
+    assert not record.lacked("camera1") and not record.lacked("camera2")
     # lerobot saved statistics of this camera nevertheless, which the doctor reports.
     assert "camera3" in record.cameras_with_stats
 
 
-def test_statistics_under_the_datasets_names_tell_which_cameras_it_had(tmp_path):
-    """Statistics under the dataset's names tell which cameras the dataset had.
+@pytest.fixture
+def three_cameras(tmp_path):
+    """Return a checkpoint that was trained with a `front` as its first camera and a `third`.
 
-    The camera `third` was not renamed and was in the dataset. The fourth was not in it.
+    The fourth was not in the dataset.
     """
-    folder = save_small_act(tmp_path / "act", cameras=("camera1", "third", "camera4"))
-    rename_cameras(
-        folder,
-        {"front": "camera1"},
-        dataset_stats({"front": 0.4, "third": 0.5}),
-    )
-    record = load_training_record(folder)
+    return save_small_act(tmp_path / "act", cameras=("camera1", "third", "camera4"))
+
+
+def test_statistics_under_the_datasets_names_tell_which_cameras_it_had(three_cameras):
+    stats = dataset_stats({"front": 0.4, "third": 0.5})
+    record = load_training_record(rename_cameras(three_cameras, {"front": "camera1"}, stats))
     assert record.cameras == {"camera1", "third"} and record.lacked("camera4")
 
 
-def test_the_dataset_itself_has_the_last_word(tmp_path):
-    folder = save_small_act(tmp_path / "act", cameras=("camera1", "third", "camera4"))
+def test_the_dataset_itself_has_the_last_word(three_cameras, tmp_path):
     root = create_dataset(
         tmp_path / "dataset",
         front=(480, 640),
         third=(240, 320),
     )
-    save_train_config(rename_cameras(folder, {"front": "camera1"}), root)
-    record = load_training_record(folder)
+    save_train_config(rename_cameras(three_cameras, {"front": "camera1"}), root)
+    record = load_training_record(three_cameras)
     assert record.cameras == {"camera1", "third"}
     assert record.image_sizes == {
         "camera1": (480, 640),
@@ -105,15 +97,12 @@ def test_statistics_of_cameras_that_the_policy_does_not_have_tell_nothing(tmp_pa
     assert load_training_record(folder).cameras is None
 
 
-def test_what_lerobot_train_writes_is_read(checkpoint, tmp_path):
+def test_what_lerobot_train_writes_is_read(checkpoint):
     transforms = ImageTransformsConfig(enable=True)
     save_train_config(checkpoint, None, base="somebody/base", image_transforms=transforms)
     record = load_training_record(checkpoint)
-    assert (record.dataset, record.base, record.image_sizes) == (
-        "somebody/pick-place",
-        "somebody/base",
-        {},
-    )
+    assert (record.dataset, record.base) == ("somebody/pick-place", "somebody/base")
+    assert record.image_sizes == {}
     assert record.augmentations == tuple(transforms.tfs) and "brightness" in record.augmentations
     save_train_config(checkpoint, None, base=None)
     record = load_training_record(checkpoint)
@@ -136,12 +125,9 @@ def test_the_dataset_is_found_where_lerobot_keeps_it(home, checkpoint, tmp_path,
         monkeypatch.setattr("huggingface_hub.constants.HF_HOME", str(tmp_path))
     save_train_config(checkpoint, None)
     assert load_training_record(checkpoint).image_sizes == {}
-    create_dataset(
-        tmp_path / "lerobot" / "somebody" / "pick-place",
-        overhead_cam=(480, 640),
-        wrist_cam=(480, 640),
-    )
-    assert load_training_record(checkpoint).image_sizes == dict.fromkeys(CAMERAS, (480, 640))
+    image_sizes = dict.fromkeys(CAMERAS, (480, 640))
+    create_dataset(tmp_path / "lerobot" / "somebody" / "pick-place", **image_sizes)
+    assert load_training_record(checkpoint).image_sizes == image_sizes
 
 
 def test_the_dataset_names_the_joints(checkpoint, tmp_path):
@@ -172,132 +158,110 @@ def test_a_train_config_of_another_kind_stops_nothing(content, checkpoint):
     assert record.image_sizes == {} and record.cameras == frozenset(CAMERAS)
 
 
-def test_which_networks_need_the_declared_size(tmp_path):
-    """Networks that need the declared size raise on another size, and the others plan."""
-    wide = Observation(
-        {camera: np.zeros((48, 80, 3), np.uint8) for camera in CAMERAS},
-        np.zeros(6, np.float32),
-        "x",
-    )
-    built = {
-        "diffusion": save_small_diffusion(tmp_path / "diffusion"),
-        "cropping": save_small_diffusion(tmp_path / "cropping", crop_shape=(40, 40)),
-        "smolvla": save_small_smolvla(tmp_path / "smolvla"),
-        "act": save_small_act(tmp_path / "act"),
-    }
-    for name, folder in built.items():
-        policy = load_lerobot_policy(open_checkpoint(None, str(folder)), "cpu")
-        memory = policy.reset()
-        memory.observations.append(wide)
-        needs = load_training_record(folder).needs_declared_size
-        assert needs == (name == "diffusion")
-        if needs:
-            with pytest.raises(RuntimeError):
-                policy.predict([memory], [np.random.default_rng(0)])
-        else:
-            assert np.isfinite(policy.predict([memory], [np.random.default_rng(0)]).actions).all()
-
-
-def seen(**images):
+def look(cameras, height_px, width_px):
+    """Return an observation whose images depend on the order of the cameras alone."""
     rng = np.random.default_rng(0)
-    drawn = {
-        camera: rng.integers(
+    images = {
+        c: rng.integers(
             0,
             255,
-            (IMAGE_PX, IMAGE_PX, 3),
+            (height_px, width_px, 3),
             dtype=np.uint8,
         )
-        for camera in images
+        for c in cameras
     }
-    return Observation(
-        {images[camera]: image for camera, image in drawn.items()}, np.zeros(6, np.float32), "x"
+    return Observation(images, np.zeros(6, np.float32), "x")
+
+
+@pytest.mark.parametrize(
+    ("policy_type", "config", "needs"),
+    [
+        ("diffusion", {}, True),
+        ("diffusion", {"crop_shape": (40, 40)}, False),
+        ("smolvla", {}, False),
+        ("act", {}, False),
+    ],
+)
+def test_which_networks_need_the_declared_size(policy_type, config, needs, tmp_path):
+    """Networks that need the declared size raise on another size, and the others plan."""
+    folder = save_small_checkpoint(policy_type, tmp_path / "small", **config)
+    assert load_training_record(folder).needs_declared_size == needs
+    policy = load_lerobot_policy(
+        open_checkpoint(None, str(folder)),
+        "cpu",
     )
+    memory = policy.reset()
+    memory.observations.append(look(CAMERAS, 48, 80))
+    with pytest.raises(RuntimeError) if needs else nullcontext():
+        chunk = policy.predict([memory], [np.random.default_rng(0)])
+        assert np.isfinite(chunk.actions).all()
 
 
-def lerobots_own(folder, observation):
-    """Return what lerobot's saved preprocessor makes of images under the dataset's names."""
-    batch = {
-        PREFIX + c: torch.from_numpy(i).permute(2, 0, 1).float() / 255
-        for c, i in observation.images.items()
-    }
-    batch |= {
-        "observation.state": torch.from_numpy(observation.state),
-        "task": observation.instruction,
-    }
-    saved = PolicyProcessorPipeline.from_pretrained(
+def assert_shown_as_trained(folder, cameras):
+    """Check that the network's inputs are what lerobot makes of CAMERAS, and return them."""
+    policy = load_lerobot_policy(
+        open_checkpoint("act", str(folder)),
+        "cpu",
+    )
+    ours = policy.network_inputs(look(cameras, IMAGE_PX, IMAGE_PX))
+    preprocess = PolicyProcessorPipeline.from_pretrained(
         str(folder), config_filename="policy_preprocessor.json"
     )
-    return saved(batch)
+    theirs = preprocess(make_lerobot_batch(look(CAMERAS, IMAGE_PX, IMAGE_PX)))
+    for key in (PREFIX + camera for camera in cameras):
+        np.testing.assert_array_equal(ours[key], theirs[key].numpy())
+    return ours
 
 
-@pytest.mark.parametrize("stats", ["under the dataset's names", "under the policy's names"])
-def test_images_that_were_trained_raw_are_shown_raw(stats, tmp_path):
+@pytest.fixture
+def normalised(tmp_path):
+    """Return a checkpoint that normalises the images of two cameras."""
+    by_mean = dict.fromkeys(("VISUAL", "STATE", "ACTION"), "MEAN_STD")
+    return save_small_act(
+        tmp_path / "act", cameras=("cam_a", "cam_b"), normalization_mapping=by_mean
+    )
+
+
+@pytest.mark.parametrize(
+    ("names_of_statistics", "is_raw"),
+    [
+        (CAMERAS, True),
+        (("cam_a", "cam_b"), False),
+    ],
+)
+def test_images_that_were_trained_raw_are_shown_raw(names_of_statistics, is_raw, normalised):
     """Images that were trained raw are shown raw, as in lerobot.
 
     lerobot passes an image unchanged if there are no statistics under its name.
     """
-    folder = save_small_act(
-        tmp_path / "act", cameras=("cam_a", "cam_b"), normalization_mapping=NORMALISED
-    )
-    is_raw = stats == "under the dataset's names"
-    names = CAMERAS if is_raw else ("cam_a", "cam_b")
+    names = ("cam_a", "cam_b")
+    stats = dataset_stats(dict.fromkeys(names_of_statistics, 0.4))
     rename_cameras(
-        folder,
-        dict(zip(CAMERAS, ("cam_a", "cam_b"), strict=True)),
-        dataset_stats(dict.fromkeys(names, 0.4)),
+        normalised,
+        dict(zip(CAMERAS, names, strict=True)),
+        stats,
     )
-    policy = load_lerobot_policy(open_checkpoint("act", str(folder)), "cpu")
-    ours = policy.network_inputs(
-        seen(
-            a="cam_a",
-            b="cam_b",
-        )
-    )
-    theirs = lerobots_own(
-        folder,
-        seen(a="overhead_cam", b="wrist_cam"),
-    )
-    for camera in ("cam_a", "cam_b"):
-        np.testing.assert_array_equal(
-            ours[PREFIX + camera],
-            theirs[PREFIX + camera].numpy(),
-        )
-    assert (ours[PREFIX + "cam_a"].min() < -0.5) == (not is_raw)
+    inputs = assert_shown_as_trained(normalised, names)
+    assert (inputs[PREFIX + "cam_a"].min() < -0.5) == (not is_raw)
 
 
-def test_names_that_were_exchanged_in_training_are_not_exchanged_twice(tmp_path):
+def test_names_that_were_exchanged_in_training_are_not_exchanged_twice(checkpoint):
     """Our images keep their names.
 
     They already have the policy's names, so the saved step must not rename them once more.
     """
-    folder = save_small_act(tmp_path / "act")
-    rename_cameras(folder, {"overhead_cam": "wrist_cam", "wrist_cam": "overhead_cam"})
-    policy = load_lerobot_policy(open_checkpoint("act", str(folder)), "cpu")
-    ours = policy.network_inputs(
-        seen(
-            a="overhead_cam",
-            b="wrist_cam",
-        )
-    )
-    theirs = lerobots_own(
-        folder,
-        seen(a="wrist_cam", b="overhead_cam"),
-    )
-    for camera in CAMERAS:
-        np.testing.assert_array_equal(
-            ours[PREFIX + camera],
-            theirs[PREFIX + camera].numpy(),
-        )
-
-
-def test_a_camera_without_statistics_that_was_not_renamed_is_still_refused(tmp_path):
-    folder = save_small_act(
-        tmp_path / "act", cameras=("cam_a", "cam_b"), normalization_mapping=NORMALISED
-    )
     rename_cameras(
-        folder,
+        checkpoint,
+        dict(zip(CAMERAS, CAMERAS[::-1], strict=True)),
+    )
+    assert_shown_as_trained(checkpoint, CAMERAS[::-1])
+
+
+def test_a_camera_without_statistics_that_was_not_renamed_is_still_refused(normalised):
+    rename_cameras(
+        normalised,
         {"overhead_cam": "cam_a"},
         dataset_stats({"overhead_cam": 0.4}),
     )
     with pytest.raises(WhiskerError, match=r"expected statistics of 'observation\.images\.cam_b'"):
-        open_checkpoint("act", str(folder))
+        open_checkpoint("act", str(normalised))

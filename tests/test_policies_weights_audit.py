@@ -16,7 +16,11 @@ class Masked(torch.nn.Module):
     def __init__(self):
         super().__init__()
         self.norm = torch.nn.BatchNorm2d(4)
-        self.register_buffer("mask", torch.full((2, 2), -torch.inf), persistent=False)
+        self.register_buffer(
+            "mask",
+            torch.full((2, 2), -torch.inf),
+            persistent=False,
+        )
 
 
 def test_a_mask_of_infinities_is_no_damage():
@@ -24,7 +28,10 @@ def test_a_mask_of_infinities_is_no_damage():
     assert audit.non_finite == () and audit.negative_variances == () and audit.n_parameters == 8
 
 
-@pytest.mark.parametrize("buffer", ["running_mean", "running_var"])
+@pytest.mark.parametrize(
+    "buffer",
+    ["running_mean", "running_var"],
+)
 @pytest.mark.parametrize(
     "number",
     [np.nan, np.inf],

@@ -1,9 +1,6 @@
 """The checkpoints in the repository do what the README says, measured with `eval` itself."""
 
-import json
 import shutil
-import subprocess
-import sys
 from contextlib import closing
 
 import numpy as np
@@ -12,53 +9,28 @@ import torch
 import tyro
 from lerobot.configs.policies import PreTrainedConfig
 from lerobot.policies.factory import get_policy_class, make_pre_post_processors
+from numpy.random import default_rng
 
 from eval.config import EvalConfig
 from eval.doctor.diagnosis import run_checks
+from eval.episode_row import load_rows
 from eval.evaluation import name_policy, set_up
+from eval.outcome import Outcome
 from policies.checkpoint_files import open_checkpoint
 from policies.lerobot_loading import load_lerobot_policy
 from policies.registry import CHECKPOINT_FOLDER, default_checkpoint, shipped_checkpoints
+from sim.command_line import EXIT_DONE
 from sim.errors import WhiskerError
 from sim.flags import make_config
 from sim.observation import Observation
-
-
-def count_successes(folder, checkpoint, n_episodes):
-    command = [
-        sys.executable,
-        "-m",
-        "eval",
-        "--checkpoint",
-        checkpoint,
-        "--episodes",
-        str(n_episodes),
-        "--quiet",
-    ]
-    subprocess.run(
-        [*command, "--run-dir", str(folder)],
-        check=True,
-        capture_output=True,
-    )
-    (rows,) = folder.glob("*/episodes.jsonl")
-    outcomes = [json.loads(line)["outcome"] for line in rows.read_text().splitlines()]
-    assert len(outcomes) == n_episodes and "error" not in outcomes
-    return outcomes.count("success")
+from tests.lerobot_batches import make_lerobot_batch
 
 
 def test_all_are_there_and_small():
     assert shipped_checkpoints() == ["act", "act-early", "diffusion", "smolvla"]
     for name in shipped_checkpoints():
-        files = [path for path in (CHECKPOINT_FOLDER / name).rglob("*") if path.is_file()]
-        assert sum(file.stat().st_size for file in files) < 32e6
-
-
-def parsed(flags):
-    return tyro.cli(
-        EvalConfig,
-        args=flags.split(),
-        config=(tyro.conf.OmitArgPrefixes,),
-    )
+        files = (CHECKPOINT_FOLDER / name).rglob("*")
+        assert sum(file.stat().st_size for file in files if file.is_file()) < 32e6
 
 
 @pytest.mark.parametrize(
@@ -76,14 +48,17 @@ def parsed(flags):
 def test_a_shipped_checkpoint_brings_the_environment_that_it_was_trained_in_unless_one_is_typed(
     flags, env
 ):
-    assert name_policy(parsed(flags)).env.name == env
+    config = tyro.cli(
+        EvalConfig,
+        args=flags.split(),
+        config=(tyro.conf.OmitArgPrefixes,),
+    )
+    assert name_policy(config).env.name == env
 
 
 def test_a_type_brings_its_checkpoint():
-    assert (
-        open_checkpoint("smolvla", None, env="so101/pick_place_words").folder
-        == CHECKPOINT_FOLDER / "smolvla"
-    )
+    shipped = open_checkpoint("smolvla", None, env="so101/pick_place_words")
+    assert shipped.folder == CHECKPOINT_FOLDER / "smolvla"
     assert default_checkpoint("smolvla", "libero_spatial/0") == "HuggingFaceVLA/smolvla_libero"
 
 
@@ -97,7 +72,7 @@ OBSERVATION = Observation(
 def plan(policy):
     memory = policy.reset()
     memory.observations.append(OBSERVATION)
-    return policy.predict([memory], [np.random.default_rng(0)]).actions[0]
+    return policy.predict([memory], [default_rng(0)]).actions[0]
 
 
 def test_a_moved_smolvla_plans_the_same(tmp_path, monkeypatch):
@@ -109,20 +84,13 @@ def test_a_moved_smolvla_plans_the_same(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("missing", "got"),
-    [
-        ("", "no such folder"),
-        ("/tokenizer.json", "no tokenizer.json"),
-    ],
+    ("missing", "got"), [("", "no such folder"), ("/tokenizer.json", "no tokenizer.json")]
 )
 def test_a_smolvla_without_its_vlm_says_what_is_missing(missing, got, tmp_path):
     shutil.copytree(CHECKPOINT_FOLDER / "smolvla", tmp_path / "cut")
     path = tmp_path / f"cut/vlm{missing}"
     shutil.rmtree(path) if path.is_dir() else path.unlink()
-    with pytest.raises(
-        WhiskerError,
-        match=f"a folder 'vlm' inside.*with config.json.*{got}",
-    ):
+    with pytest.raises(WhiskerError, match=f"a folder 'vlm' inside.*with config.json.*{got}"):
         load_lerobot_policy(open_checkpoint(None, str(tmp_path / "cut")), "cpu")
 
 
@@ -138,55 +106,40 @@ def test_stock_lerobot_plans_the_same(name):
     overrides = {}
     if name == "smolvla":
         config.vlm_model_name = str(folder / "vlm")
-        overrides = {
-            "preprocessor_overrides": {
-                "tokenizer_processor": {"tokenizer_name": config.vlm_model_name}
-            }
-        }
+        overrides["tokenizer_processor"] = {"tokenizer_name": config.vlm_model_name}
     policy = get_policy_class(name).from_pretrained(folder, config=config).eval()
     before, after = make_pre_post_processors(
-        config,
-        pretrained_path=str(folder),
-        **overrides,
+        config, pretrained_path=str(folder), preprocessor_overrides=overrides
     )
-    batch = {
-        f"observation.images.{c}": torch.full((1, 3, 64, 64), 128 / 255) for c in OBSERVATION.images
-    }
-    batch |= {
-        "observation.state": torch.from_numpy(OBSERVATION.state)[None],
-        "task": [OBSERVATION.instruction],
-    }
     # The episode's generator seeds torch's own.
-    torch.manual_seed(int(np.random.default_rng(0).integers(2**63)))
-    stock = np.stack(
-        [after(policy.select_action(before(dict(batch)))).numpy()[0] for _ in range(8)]
-    )
-    np.testing.assert_allclose(plan(ours)[:8], stock, atol=1e-3)
+    torch.manual_seed(int(default_rng(0).integers(2**63)))
+    for action in plan(ours)[:8]:
+        batch = before(make_lerobot_batch(OBSERVATION))
+        stock = after(policy.select_action(batch))
+        np.testing.assert_allclose(action, stock[0], atol=1e-3)
 
 
-@pytest.mark.slow
+EXHAUSTIVE = (pytest.mark.slow, pytest.mark.exhaustive)
+
+
 @pytest.mark.parametrize(
-    ("name", "n_at_least"),
-    [("smolvla", 16), ("diffusion", 18)],
+    ("checkpoint", "n_episodes", "at_least", "at_most"),
+    [
+        ("act", 5, 4, 5),
+        pytest.param("smolvla", 20, 16, 20, marks=pytest.mark.slow),
+        pytest.param("diffusion", 20, 18, 20, marks=pytest.mark.slow),
+        pytest.param("act", 100, 90, 100, marks=EXHAUSTIVE),
+        pytest.param("act-early", 100, 30, 60, marks=EXHAUSTIVE),
+    ],
 )
-def test_smolvla_and_diffusion_succeed_in_20(name, n_at_least, tmp_path):
-    assert count_successes(tmp_path, name, 20) >= n_at_least
-
-
-def test_act_succeeds(tmp_path):
-    assert count_successes(tmp_path, "act", 5) >= 4
-
-
-@pytest.mark.slow
-@pytest.mark.exhaustive
-def test_act_succeeds_in_90_of_100(tmp_path):
-    assert count_successes(tmp_path, "act", 100) >= 90
-
-
-@pytest.mark.slow
-@pytest.mark.exhaustive
-def test_act_early_succeeds_in_30_to_60_of_100(tmp_path):
-    assert 30 <= count_successes(tmp_path, "act-early", 100) <= 60
+def test_a_checkpoint_succeeds(checkpoint, n_episodes, at_least, at_most, eval_here, tmp_path):
+    episodes = ("--episodes", n_episodes, "--run-dir", tmp_path)
+    done = eval_here("--checkpoint", checkpoint, *episodes, "--quiet")
+    assert done.returncode == EXIT_DONE, done.stderr
+    (run,) = tmp_path.iterdir()
+    outcomes = [row.outcome for row in load_rows(run)]
+    assert len(outcomes) == n_episodes
+    assert at_least <= outcomes.count(Outcome.SUCCESS) <= at_most
 
 
 @pytest.mark.parametrize("is_wrong", [False, True])
@@ -196,12 +149,11 @@ def test_the_doctor_finds_nothing_wrong_with_smolvla_whatever_it_is_told(is_wron
     If it is given the wrong instruction, it does not do what the expert does. Neither cameras nor
     joints are to blame for that.
     """
-    config = name_policy(
-        make_config(EvalConfig, policy="smolvla", episodes=1, wrong_instruction=is_wrong)
-    )
+    told = make_config(EvalConfig, policy="smolvla", episodes=1, wrong_instruction=is_wrong)
+    config = name_policy(told)
     setup = set_up(config)
     with closing(setup.env):
         findings = run_checks(config, setup)
-    assert not [finding for finding in findings if finding.is_problem]
+    assert not any(finding.is_problem for finding in findings)
     (agreement,) = (finding for finding in findings if finding.check == "agreement")
     assert ("told the wrong instruction" in agreement.finding) == is_wrong

@@ -1,8 +1,5 @@
 """A wrapper has exactly its environment's capabilities, and errors name the missing one."""
 
-from contextlib import closing
-from functools import partial
-
 import numpy as np
 import pytest
 
@@ -75,17 +72,15 @@ def test_a_wrapper_has_what_is_inside_it():
 
 
 def test_a_process_has_what_is_inside_it():
-    with closing(EnvProcess(make_bare_point)) as bare, closing(EnvProcess(Point)) as whole:
-        assert capabilities_of(bare) == set() and capabilities_of(whole) == set(CAPABILITIES)
-        here = make_bare_point()
-        for env in (bare, here):
-            env.reset(103)
-        assert (
-            bare.step(np.ones(2)).progress[0].measures == here.step(np.ones(2)).progress[0].measures
-        )
-        assert (
-            bare.observe().state.tolist() == here.observe().state.tolist() == bare.state().tolist()
-        )
+    bare = EnvProcess(make_bare_point)
+    whole = EnvProcess(Point)
+    assert capabilities_of(bare) == set() and capabilities_of(whole) == set(CAPABILITIES)
+    bare.reset(103)
+    (progress,) = bare.step(np.ones(2)).progress
+    assert progress.measures == {"distance_m": np.hypot(104, 1)}
+    assert bare.observe().state.tolist() == bare.state().tolist() == [104, 1]
+    bare.close()
+    whole.close()
     # Capabilities do not depend on a running process.
     assert capabilities_of(whole) == set(CAPABILITIES)
 
@@ -117,25 +112,26 @@ def test_the_doctor_does_without():
     )
     context = CheckContext(make_config(DoctorConfig, policy="random"), setup)
     assert context.reference is None
-    findings = [*check_rest(context), *check_expert(context)]
-    assert [(f.check, str(f.level)) for f in findings] == [
-        ("scene at rest", "unknown"),
-        ("scripted expert", "unknown"),
-    ]
-    assert "loose objects" in findings[0].evidence
+    (rest,) = check_rest(context)
+    (expert,) = check_expert(context)
+    assert (rest.check, rest.level) == ("scene at rest", "unknown")
+    assert (expert.check, expert.level) == ("scripted expert", "unknown")
+    assert "loose objects" in rest.evidence
 
 
 @pytest.fixture
 def replay_without(failed_run, monkeypatch):
-    """Return a function that removes capabilities from the environment of `failed_run`.
+    """Return a function that removes a capability from the environment of `failed_run`.
 
-    Replays of its episodes then lack those capabilities.
+    Replays of its episodes then lack that capability.
     """
     open_env = Run.open_env
 
-    def take_away(*lost):
+    def take_away(lost):
         monkeypatch.setattr(
-            Run, "open_env", lambda run, *asked: Without(open_env(run, *asked), *lost)
+            Run,
+            "open_env",
+            lambda *asked: Without(open_env(*asked), lost),
         )
         run = Run.open(failed_run)
         return run, find_row(run, 8)
@@ -143,33 +139,33 @@ def replay_without(failed_run, monkeypatch):
     return take_away
 
 
-def test_whiskers_need_snapshots(replay_without, tmp_path):
-    run, row = replay_without(Snapshots)
-    for needs in (
-        partial(load_whiskers, run, row),
-        partial(export_episode, run, row, tmp_path / "x.html"),
-    ):
-        with pytest.raises(
-            WhiskerError, match=r"whiskers in 'so101/pick_place': .*capability 'snapshots'"
-        ):
-            needs()
-    strips = make_film_strips(run)
-    assert not strips.strips and "capability 'snapshots'" in " ".join(strips.remarks)
-
-
-def test_pictures_with_lines_need_something_that_can_be_drawn(
-    replay_without, tmp_path, monkeypatch
-):
-    run, row = replay_without(Drawable)
-    with pytest.raises(
-        WhiskerError, match=r"a film with whiskers in 'so101/pick_place': .*capability 'drawable'"
-    ):
-        draw_step(run, row, 3, tmp_path / "x.png")
+@pytest.mark.parametrize(
+    ("lost", "what", "draw"),
+    [
+        (Snapshots, "whiskers", lambda run, row, path: load_whiskers(run, row)),
+        (Snapshots, "whiskers", export_episode),
+        (
+            Drawable,
+            "a film with whiskers",
+            lambda run, row, path: draw_step(
+                run,
+                row,
+                3,
+                path,
+            ),
+        ),
+        (Drawable, "whiskers --native", lambda run, row, path: show_native(run, row)),
+    ],
+)
+def test_a_picture_needs_what_it_shows(lost, what, draw, replay_without, tmp_path, monkeypatch):
     monkeypatch.setenv("DISPLAY", ":0")
-    with pytest.raises(
-        WhiskerError, match=r"whiskers --native in 'so101/pick_place': .*capability 'drawable'"
-    ):
-        show_native(run, row)
+    run, row = replay_without(lost)
+    needs = f"capability '{lost.__name__.lower()}'"
+    with pytest.raises(WhiskerError, match=f"{what} in 'so101/pick_place': .*{needs}"):
+        draw(run, row, tmp_path / "x.html")
     strips = make_film_strips(run)
-    assert not strips.strips and "capability 'drawable'" in " ".join(strips.remarks)
+    assert not strips.strips and needs in " ".join(strips.remarks)
+
+
+def test_what_cannot_be_drawn_has_one_body_at_the_origin():
     assert read_body_poses(make_bare_point()).tolist() == [[0, 0, 0, 1, 0, 0, 0]]

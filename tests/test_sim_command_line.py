@@ -39,7 +39,6 @@ def test_a_reader_that_has_seen_enough_is_no_error():
         stderr=subprocess.PIPE,
         text=True,
     )
-    assert command.stdout is not None and command.stderr is not None
     command.stdout.close()
     said = command.stderr.read()
     assert (command.wait(), said) == (EXIT_DONE, "")

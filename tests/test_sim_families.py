@@ -12,6 +12,7 @@ from pathlib import Path
 import imageio.v3 as iio
 import numpy as np
 import pytest
+from numpy.testing import assert_array_equal
 
 from eval.run import Run
 from sim.errors import UnknownNameError, WhiskerError, WhiskerWarning
@@ -20,11 +21,8 @@ from sim.registry import camera_names, expand_env, family_of, list_envs, make_en
 from viz.episode_film import MAIN_SIZE, choose_views, open_camera_film
 
 OUTSIDE = Path(__file__).parent / "outside"
-# An installer makes these files from tests/outside/pyproject.toml.
-DIST_INFO = {
-    "METADATA": "Metadata-Version: 2.1\nName: toy-envs\nVersion: 0.1\n",
-    "entry_points.txt": "[whisker.envs]\ntoy = toy_module:toy\n",
-}
+ENTRY_POINT = "toy_module:toy"
+REACH = f"{ENTRY_POINT}/reach"
 BROKEN = """
 from sim.families import EnvFamily
 from sim.spec import EnvListing
@@ -56,109 +54,77 @@ def outside(tmp_path, monkeypatch):
     (tmp_path / "broken_module.py").write_text(BROKEN)
     (tmp_path / "not_python.py").write_text("def f(:\n")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(
-        sys,
-        "path",
-        [path for path in sys.path if path],
-    )
+    monkeypatch.setattr(sys, "path", [path for path in sys.path if path])
     yield tmp_path
     for name in ("toy_module", "broken_module", "not_python"):
         sys.modules.pop(name, None)
+
+
+def write_dist_info(folder, name, entry_point):
+    """Write the files that an installer makes from tests/outside/pyproject.toml."""
+    info = folder / f"{name}-0.1.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 0.1\n")
+    (info / "entry_points.txt").write_text(f"[whisker.envs]\ntoy = {entry_point}\n")
 
 
 @pytest.fixture
 def installed(outside, monkeypatch):
     """Install the toy as a distribution with an entry point."""
     folder = outside / "site"
-    (folder / "toy_envs-0.1.dist-info").mkdir(parents=True)
-    for name, text in DIST_INFO.items():
-        (folder / "toy_envs-0.1.dist-info" / name).write_text(text)
+    write_dist_info(folder, "toy_envs", ENTRY_POINT)
     (outside / "toy_module.py").rename(folder / "toy_module.py")
     monkeypatch.syspath_prepend(folder)
     return folder
 
 
-def eval_outside(directory, *arguments, **environment):
-    """Run the installed command in a directory that is not the project's."""
-    return subprocess.run(
-        [Path(sys.executable).parent / "eval", *map(str, arguments)],
-        cwd=directory,
-        env=os.environ | {"MUJOCO_GL": "osmesa"} | environment,
-        capture_output=True,
-        text=True,
-    )
-
-
-@pytest.mark.parametrize("name", ["toy_module:toy/reach", "toy/reach"])
-def test_an_environment_from_outside_runs_and_its_run_opens(name, request):
-    directory = request.getfixturevalue("outside")
-    path = {} if ":" in name else {"PYTHONPATH": str(request.getfixturevalue("installed"))}
-    done = eval_outside(
-        directory,
-        "--policy",
-        "random",
-        "--env",
-        name,
-        "--episodes",
-        2,
-        **path,
-    )
+@pytest.mark.parametrize("name", [REACH, "toy/reach"])
+def test_an_environment_from_outside_runs_and_its_run_opens(name, outside, request):
+    """The installed command runs in a directory that is not the project's."""
+    environment = os.environ | {"MUJOCO_GL": "osmesa"}
+    if name != REACH:
+        environment["PYTHONPATH"] = str(request.getfixturevalue("installed"))
+    command = [Path(sys.executable).parent / "eval", "--env", name]
+    flags = ["--policy", "random", "--episodes", "2"]
+    done = subprocess.run([*command, *flags], env=environment, stderr=subprocess.PIPE)
     assert done.returncode == 0, done.stderr
-    (folder,) = (directory / "runs").iterdir()
+    (folder,) = (outside / "runs").iterdir()
     assert folder.name.endswith("-random-" + name.replace(":", "-").replace("/", "-"))
     run = Run.open(folder)
-    assert [(row.task, row.episode_index) for row in run.rows] == [
-        ("reach", 0),
-        ("reach", 1),
-    ]
+    assert [(row.task, row.episode_index) for row in run.rows] == [("reach", 0), ("reach", 1)]
     assert run.description.tasks == {"reach": name} and run.description.env.name == name
     assert run.description.versions["toy_module.py"].startswith("sha256 ")
     arrays = run.load_arrays(run.rows[0])
     with closing(run.open_env("reach", {"top": (16, 24)})) as env:
         env.restore(arrays.snapshot[0])
-        np.testing.assert_array_equal(env.state(), arrays.state[0])
+        assert_array_equal(env.state(), arrays.state[0])
         for action, state in zip(arrays.action, arrays.state[1:], strict=True):
             env.step(action)
-            np.testing.assert_array_equal(env.state(), state)
+            assert_array_equal(env.state(), state)
         assert env.observe().images["top"].shape == (16, 24, 3)
     with closing(open_camera_film(run, "reach", size=(96, 128))) as film:
-        film.write_png(directory / "still.png", run.rows[0], 3)
+        film.write_png(outside / "still.png", run.rows[0], 3)
     assert choose_views(run, "reach") == {"top": MAIN_SIZE}
-    assert iio.imread(directory / "still.png").shape == (96, 128, 3)
+    assert iio.imread(outside / "still.png").shape == (96, 128, 3)
 
 
-def test_an_import_string_and_an_entry_point_lead_to_the_same_episodes(installed):
-    first, second = (make_env(name, {}) for name in ("toy_module:toy/reach", "toy/reach"))
-    for env in (first, second):
-        env.reset(3)
-    assert first.spec.task == second.spec.task == "reach" and family_of("toy/reach").title == "toys"
-    np.testing.assert_array_equal(first.snapshot(), second.snapshot())
-    assert camera_names("toy/reach") == ("top",)
-
-
-def test_entry_points_are_listed_and_offered(installed, capsys):
+def test_entry_points_are_listed_and_offered(installed):
     assert [listing.name for listing in list_envs()][-1] == "toy/reach"
-    with pytest.raises(
-        UnknownNameError, match=r"environment 'toy/raech': .*Did you mean 'toy/reach'"
-    ):
-        make_env("toy/raech")
-    with pytest.raises(
-        UnknownNameError, match=r"environment 'tyo/reach': .*Did you mean 'toy/reach'"
-    ):
-        make_env("tyo/reach")
+    assert family_of("toy/reach").title == "toys" and camera_names("toy/reach") == ("top",)
+    for name in ("toy/raech", "tyo/reach"):
+        offer = f"environment '{name}': .*Did you mean 'toy/reach'"
+        with pytest.raises(UnknownNameError, match=offer):
+            make_env(name)
 
 
 def test_two_families_of_one_name_are_told_apart_by_their_import_strings(installed):
-    other = installed / "other_envs-0.1.dist-info"
-    other.mkdir()
-    (other / "METADATA").write_text("Metadata-Version: 2.1\nName: other-envs\nVersion: 0.1\n")
-    (other / "entry_points.txt").write_text("[whisker.envs]\ntoy = other_module:toy\n")
+    write_dist_info(installed, "other_envs", "other_module:toy")
     with pytest.raises(
         WhiskerError,
         match=r"entry point 'toy' .*got other_module:toy and toy_module:toy\. Name .*/reach",
     ):
         make_env("toy/reach")
-    assert task_of("toy_module:toy/reach") == "reach"
+    assert task_of(REACH) == "reach"
 
 
 def test_a_broken_entry_point_is_said_and_hides_no_other(installed):
@@ -221,36 +187,18 @@ def test_a_task_that_cannot_name_a_folder_is_refused(outside):
 
 
 def test_a_control_is_refused_where_the_family_has_none(outside):
-    with pytest.raises(
-        WhiskerError,
-        match=r"--control absolute in 'toy_module:toy/reach': expected an environment of LIBERO",
-    ):
-        make_env("toy_module:toy/reach", {}, "absolute")
+    said = f"--control absolute in '{REACH}': expected an environment of LIBERO"
+    with pytest.raises(WhiskerError, match=said):
+        make_env(REACH, {}, "absolute")
 
 
 def test_one_that_no_family_makes_has_the_facts_of_every_family(outside):
-    assert type(family_of("gone_module:toy/reach")) is EnvFamily and family_of(
-        "point"
-    ).film_cameras(("a",), None) == ("a",)
-
-
-def test_looking_a_family_up_imports_no_simulator(tmp_path):
-    code = (
-        "import sys\n"
-        "from sim.registry import expand_env, list_envs, task_of\n"
-        "assert len(expand_env('libero_goal')) == 10 "
-        "and expand_env('so101/pick_place') == ('so101/pick_place',)\n"
-        "task_of('so101/pick_place_words'), task_of('libero_goal/3'), next(iter(list_envs()))\n"
-        "print([m for m in ('mujoco', 'robosuite', 'torch') if m in sys.modules])"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
-    )
-    assert done.stdout == "[]\n"
+    assert type(family_of("gone_module:toy/reach")) is EnvFamily
+    assert family_of("point").film_cameras(("a",), None) == ("a",)
 
 
 def test_the_expert_of_an_environment_from_outside_is_its_ceiling(outside):
-    with closing(make_env("toy_module:toy/reach", {})) as env:
+    with closing(make_env(REACH, {})) as env:
         for episode in range(5):
             env.reset(episode)
             expert = env.make_expert()
@@ -260,16 +208,15 @@ def test_the_expert_of_an_environment_from_outside_is_its_ceiling(outside):
 def test_an_environment_from_outside_lives_in_a_process_of_its_own_if_its_family_says_so(
     outside, monkeypatch
 ):
-    with closing(make_env("toy_module:toy/reach", {})) as here:
-        here.reset(1)
-        monkeypatch.setattr(type(family_of("toy_module:toy/reach")), "in_own_process", True)
-        with closing(make_env("toy_module:toy/reach", {})) as there:
-            there.reset(1)
-            assert there.pid not in (None, os.getpid())
+    here = make_env(REACH, {})
+    monkeypatch.setattr(type(family_of(REACH)), "in_own_process", True)
+    with closing(make_env(REACH, {})) as there:
+        assert there.pid not in (None, os.getpid())
+        for env in (here, there):
+            env.reset(1)
             for action in ([0.5, -0.5], [1.0, 0.2]):
-                here.step(np.array(action))
-                there.step(np.array(action))
-            np.testing.assert_array_equal(here.snapshot(), there.snapshot())
+                env.step(np.array(action))
+        assert_array_equal(here.snapshot(), there.snapshot())
 
 
 def test_a_process_of_ones_own_can_be_of_another_python(outside, monkeypatch):
@@ -299,8 +246,7 @@ def test_the_entry_point_of_the_tests_is_that_of_its_project():
     import tomllib
 
     project = tomllib.loads((OUTSIDE / "pyproject.toml").read_text())["project"]
-    assert project["entry-points"] == {"whisker.envs": {"toy": "toy_module:toy"}}
-    assert "toy = toy_module:toy" in DIST_INFO["entry_points.txt"]
+    assert project["entry-points"] == {"whisker.envs": {"toy": ENTRY_POINT}}
 
 
 def test_names_of_the_packages_own_families_need_no_entry_point(outside):

@@ -8,7 +8,7 @@ import pytest
 from sim.errors import WhiskerError
 from sim.gl import check_gl_library, choose_gl_backend, find_context_fault
 
-NO_EGL_DRIVER = {"__EGL_VENDOR_LIBRARY_FILENAMES": "/nonexistent.json"}
+EGL_DRIVERS = "__EGL_VENDOR_LIBRARY_FILENAMES"
 needs_egl = pytest.mark.skipif(
     ctypes.util.find_library("EGL") is None, reason="libEGL is not installed"
 )
@@ -21,17 +21,19 @@ def _nothing_was_tried_before():
     find_context_fault.cache_clear()
 
 
-def see_a_gpu(monkeypatch):
+@pytest.fixture
+def gpu(monkeypatch):
     monkeypatch.delenv("MUJOCO_GL", raising=False)
     monkeypatch.delenv("PYOPENGL_PLATFORM", raising=False)  # importing MuJoCo sets it
     monkeypatch.setattr("sim.gl.glob.glob", lambda _: ["/dev/nvidia0"])
     monkeypatch.setattr("sim.gl.os.access", lambda *_: True)
 
 
-def without(monkeypatch, *missing):
+@pytest.fixture
+def no_osmesa(monkeypatch):
     real = ctypes.util.find_library
     monkeypatch.setattr(
-        ctypes.util, "find_library", lambda name: None if name in missing else real(name)
+        ctypes.util, "find_library", lambda name: None if name == "OSMesa" else real(name)
     )
 
 
@@ -40,32 +42,23 @@ def test_the_users_choice_is_kept(monkeypatch):
     assert choose_gl_backend() == "glfw"
 
 
-def test_software_egl_takes_the_place_of_an_absent_osmesa(monkeypatch):
+def test_software_egl_takes_the_place_of_an_absent_osmesa(no_osmesa, monkeypatch):
     monkeypatch.delenv("MUJOCO_GL")
     monkeypatch.setattr("sim.gl.glob.glob", lambda _: [])
-    without(monkeypatch, "OSMesa")
     assert choose_gl_backend() == "egl"
-    monkeypatch.undo()
 
 
-def test_a_gpu_means_egl_where_egl_starts(monkeypatch):
-    see_a_gpu(monkeypatch)
+def test_a_gpu_means_egl_where_egl_starts(gpu, monkeypatch):
     monkeypatch.setattr("sim.gl.find_context_fault", lambda _: "")
     monkeypatch.setattr("sim.gl.ctypes.util.find_library", lambda name: f"lib{name}.so")
     assert choose_gl_backend() == "egl"
-    monkeypatch.undo()
 
 
 @needs_egl
-@pytest.mark.skipif(
-    ctypes.util.find_library("OSMesa") is None,
-    reason="libOSMesa is not installed",
-)
-def test_a_gpu_whose_driver_has_no_graphics_means_osmesa(monkeypatch):
-    see_a_gpu(monkeypatch)
-    monkeypatch.setenv("__EGL_VENDOR_LIBRARY_FILENAMES", "/nonexistent.json")
+@pytest.mark.skipif(ctypes.util.find_library("OSMesa") is None, reason="libOSMesa is not installed")
+def test_a_gpu_whose_driver_has_no_graphics_means_osmesa(gpu, monkeypatch):
+    monkeypatch.setenv(EGL_DRIVERS, "/nonexistent.json")
     assert choose_gl_backend() == "osmesa"
-    monkeypatch.undo()
 
 
 def test_osmesa_draws_without_a_device_so_it_is_not_tried(monkeypatch):
@@ -78,7 +71,7 @@ def test_osmesa_draws_without_a_device_so_it_is_not_tried(monkeypatch):
     ("choice", "said"),
     [
         pytest.param(
-            {"MUJOCO_GL": "egl"} | NO_EGL_DRIVER,
+            {"MUJOCO_GL": "egl", EGL_DRIVERS: "/nonexistent.json"},
             "",
             id="no driver",
             marks=needs_egl,
@@ -104,31 +97,22 @@ def test_a_choice_that_cannot_start_is_refused_before_anything_is_imported(choic
     )
 
     def run(environment):
-        return subprocess.run(
-            [sys.executable, "-c", code],
-            env=environment,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
+        return subprocess.check_output([sys.executable, "-c", code], env=environment, text=True)
 
-    unwanted = ("DISPLAY", "PYOPENGL_PLATFORM")
-    chosen = {key: value for key, value in os.environ.items() if key not in unwanted} | choice
-    refusal, imported = run(chosen).stdout.splitlines()
-    assert (
-        refusal.startswith(f"MUJOCO_GL={choice['MUJOCO_GL']}: expected an OpenGL context, got ")
-        and said in refusal
-    )
-    assert imported == "[]" and "MUJOCO_GL=osmesa" in refusal
+    chosen = os.environ | choice
+    for unwanted in ("DISPLAY", "PYOPENGL_PLATFORM"):
+        chosen.pop(unwanted, None)
+    refusal, imported = run(chosen).splitlines()
+    assert refusal.startswith(f"MUJOCO_GL={choice['MUJOCO_GL']}: expected an OpenGL context, got ")
+    assert said in refusal and "MUJOCO_GL=osmesa" in refusal and imported == "[]"
     if refusal.endswith("Unset it, or set MUJOCO_GL=osmesa, which draws on the CPU."):
-        unset = {key: value for key, value in chosen.items() if key != "MUJOCO_GL"}
-        for followed in (unset, chosen | {"MUJOCO_GL": "osmesa"}):
-            assert run(followed).stdout == "[]\n"
+        assert run(chosen | {"MUJOCO_GL": "osmesa"}) == "[]\n"
+        del chosen["MUJOCO_GL"]
+        assert run(chosen) == "[]\n"
 
 
-def test_a_missing_library_names_the_command_that_installs_it(monkeypatch):
+def test_a_missing_library_names_the_command_that_installs_it(no_osmesa, monkeypatch):
     monkeypatch.setenv("MUJOCO_GL", "osmesa")
-    without(monkeypatch, "OSMesa")
     with pytest.raises(WhiskerError, match="apt-get install -y libosmesa6"):
         check_gl_library()
 

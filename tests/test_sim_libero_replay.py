@@ -1,7 +1,10 @@
 """Replayed demonstrations from our recorder equal the recorded episodes."""
 
+from contextlib import closing
+
 import numpy as np
 import pytest
+from numpy.testing import assert_allclose, assert_array_equal
 
 from sim.errors import WhiskerError
 from sim.libero_bench.conventions import N_SETTLE_STEPS
@@ -15,48 +18,46 @@ TASK = "libero_object/0"
 
 @pytest.fixture(scope="module")
 def recorded(tmp_path_factory):
-    path = (
-        tmp_path_factory.mktemp("demos")
-        / "pick_up_the_alphabet_soup_and_place_it_in_the_basket_demo.hdf5"
-    )
-    assert (
-        record_demonstrations(
-            path,
-            find_task(TASK),
-            2,
-            range(10),
-        )
-        == 2
-    )
+    task = find_task(TASK)
+    path = tmp_path_factory.mktemp("demos") / f"{task.name}_demo.hdf5"
+    assert record_demonstrations(path, task, 2, range(10)) == 2
     return path
 
 
-def test_a_replay_repeats_the_recorded_states_bit_for_bit_and_succeeds(recorded):
-    env = make_libero(TASK, {}, str(recorded))
-    assert env.spec.n_episodes == 2
-    expert = env.make_expert()
+@pytest.fixture(scope="module")
+def replay(recorded):
+    """Return the environment that starts as the demonstrations do."""
+    with closing(make_libero(TASK, {}, str(recorded))) as env:
+        yield env
+
+
+def test_a_replay_repeats_the_recorded_states_bit_for_bit_and_succeeds(recorded, replay):
+    assert replay.spec.n_episodes == 2
+    expert = replay.make_expert()
     for index, demonstration in enumerate(load_demonstrations(recorded)):
-        env.reset(index)
+        replay.reset(index)
         expert.reset()
         success = False
         for action, state in zip(demonstration.actions, demonstration.states, strict=True):
-            np.testing.assert_array_equal(env.flat_state(), state)
-            np.testing.assert_array_equal(expert.action(), action)
+            assert_array_equal(replay.flat_state(), state)
+            assert_array_equal(expert.action(), action)
             assert not success
-            success = env.step(action).success
+            success = replay.step(action).success
         assert success
 
 
-def test_after_its_end_a_replay_stands_still(recorded):
-    env = make_libero(TASK, {}, str(recorded))
-    env.reset(1)
-    expert = env.make_expert()
-    demonstration = load_demonstrations(recorded)[1]
-    for _ in demonstration.actions:
-        last = expert.action()
-    np.testing.assert_array_equal(expert.action(), [0, 0, 0, 0, 0, 0, last[6]])
+def test_after_its_end_a_replay_stands_still(recorded, replay):
+    replay.reset(1)
+    expert = replay.make_expert()
+    actions = load_demonstrations(recorded)[1].actions
+    for _ in actions:
+        expert.action()
+    assert_array_equal(
+        expert.action(),
+        [0, 0, 0, 0, 0, 0, actions[-1, 6]],
+    )
     expert.reset()
-    np.testing.assert_array_equal(expert.action(), demonstration.actions[0])
+    assert_array_equal(expert.action(), actions[0])
 
 
 def test_demonstrations_of_another_task_are_refused(recorded):
@@ -67,32 +68,33 @@ def test_demonstrations_of_another_task_are_refused(recorded):
 @pytest.mark.slow
 def test_images_are_recorded_as_opengl_has_them(tmp_path):
     path = tmp_path / "demo.hdf5"
-    task = find_task(TASK)
+    size_px = (32, 48)
     assert (
         record_demonstrations(
             path,
-            task,
+            find_task(TASK),
             1,
             range(3),
-            image_size_px=(32, 48),
+            image_size_px=size_px,
         )
         == 1
     )
-    (demonstration,) = load_demonstrations(
-        path, obs_keys=("agentview_rgb", "eye_in_hand_rgb", "ee_states")
-    )
-    env = make_libero(
-        TASK,
-        dict.fromkeys(("image", "image2"), (32, 48)),
-        str(path),
-    )
-    for action, *seen in zip(demonstration.actions[:13], *demonstration.obs.values(), strict=False):
-        env.step(action)
-        observation = env.observe()
-        np.testing.assert_array_equal(observation.images["image"], seen[0][::-1, ::-1])
-        np.testing.assert_array_equal(observation.images["image2"], seen[1][::-1, ::-1])
-        np.testing.assert_allclose(observation.state[:6], seen[2], atol=1e-6)
-    env.close()
+    keys = ("agentview_rgb", "eye_in_hand_rgb", "ee_states")
+    (demonstration,) = load_demonstrations(path, obs_keys=keys)
+    moments = zip(demonstration.actions[:13], *demonstration.obs.values(), strict=False)
+    with closing(
+        make_libero(
+            TASK,
+            dict.fromkeys(("image", "image2"), size_px),
+            str(path),
+        )
+    ) as env:
+        for action, image, image2, ee_state in moments:
+            env.step(action)
+            seen = env.observe()
+            assert_array_equal(seen.images["image"], image[::-1, ::-1])
+            assert_array_equal(seen.images["image2"], image2[::-1, ::-1])
+            assert_allclose(seen.state[:6], ee_state, atol=1e-6)
 
 
 def test_nothing_is_written_when_nothing_succeeds(tmp_path):
@@ -106,36 +108,28 @@ def test_nothing_is_written_when_nothing_succeeds(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def follow_expert(env):
+    """Return the object's heights in episode 0, from its start to success."""
+    env.reset(0)
+    expert = env.make_expert()
+    heights_m = [env.progress()[0].measures["object_height_m"]]
+    success = False
+    while not success:
+        result = env.step(expert.action().astype(np.float32))
+        heights_m.append(result.progress[0].measures["object_height_m"])
+        success = result.success
+    return heights_m
+
+
 @pytest.mark.slow
-def test_heights_are_measured_from_where_the_object_rests(recorded):
+def test_heights_are_measured_from_where_the_object_rests(replay):
     """Heights start from where the can comes to rest, although the recording starts lower.
 
     LIBERO's init state has the can 2 cm lower, in the floor.
     """
-    env = make_libero(TASK, {}, str(recorded))
-    env.reset(1)
-    env.reset(0)
-    demonstration = load_demonstrations(recorded)[0]
-    heights = [env.progress()[0].measures["object_height_m"]]
-    for action in demonstration.actions:
-        env.step(action)
-        heights.append(env.progress()[0].measures["object_height_m"])
-    at_rest = heights[N_SETTLE_STEPS : 2 * N_SETTLE_STEPS]
-    assert np.abs(at_rest).max() < 1e-3 and abs(heights[0]) > 0.01
-    np.testing.assert_allclose(
-        max(heights), heights_of_the_same_episode_from_its_init_state().max(), atol=0.005
-    )
-
-
-def heights_of_the_same_episode_from_its_init_state():
-    """Return the heights in the recorded episode of the scripted expert, run as `eval` does."""
-    env = make_libero(TASK, {})
-    env.reset(0)
-    expert = env.make_expert()
-    heights = []
-    success = False
-    while not success:
-        result = env.step(expert.action().astype(np.float32))
-        heights.append(result.progress[0].measures["object_height_m"])
-        success = result.success
-    return np.array(heights)
+    replay.reset(1)
+    heights_m = follow_expert(replay)
+    at_rest = heights_m[N_SETTLE_STEPS : 2 * N_SETTLE_STEPS]
+    assert np.abs(at_rest).max() < 1e-3 and abs(heights_m[0]) > 0.01
+    from_init_state = follow_expert(make_libero(TASK, {}))
+    assert max(heights_m) == pytest.approx(max(from_init_state), abs=0.005)

@@ -6,11 +6,7 @@ from sim import memory
 from sim.errors import WhiskerError
 from sim.memory import check_memory, compute_available_gb
 
-
-def write_machine(folder, available_kb):
-    (folder / "meminfo").write_text(
-        f"MemTotal:  24000000 kB\nMemFree:  1 kB\nMemAvailable: {available_kb} kB\n"
-    )
+MEMINFO = "MemTotal:  24000000 kB\nMemFree:  1 kB\nMemAvailable: 8000000 kB\n"
 
 
 def write_container(folder, limit, current, inactive_file):
@@ -20,17 +16,22 @@ def write_container(folder, limit, current, inactive_file):
 
 
 def test_a_container_that_allows_less_counts(tmp_path):
-    write_machine(tmp_path, 8_000_000)
-    assert compute_available_gb(tmp_path / "meminfo", tmp_path) == pytest.approx(8.192)
+    meminfo = tmp_path / "meminfo"
+    meminfo.write_text(MEMINFO)
+    assert compute_available_gb(meminfo, tmp_path) == pytest.approx(8.192)
     write_container(tmp_path, 4_000_000_000, 3_500_000_000, 500_000_000)
-    assert compute_available_gb(tmp_path / "meminfo", tmp_path) == pytest.approx(1.0)
+    assert compute_available_gb(meminfo, tmp_path) == pytest.approx(1.0)
     write_container(tmp_path, "max", 3_500_000_000, 0)
-    assert compute_available_gb(tmp_path / "meminfo", tmp_path) == pytest.approx(8.192)
+    assert compute_available_gb(meminfo, tmp_path) == pytest.approx(8.192)
 
 
 def test_what_cannot_be_told_passes(tmp_path, monkeypatch):
     assert compute_available_gb(tmp_path / "none", tmp_path) is None
-    monkeypatch.setattr(memory, "compute_available_gb", lambda: None)
+    monkeypatch.setattr(
+        memory,
+        "compute_available_gb",
+        lambda: None,
+    )
     check_memory("an environment", 1e6)
 
 

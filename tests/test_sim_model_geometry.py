@@ -3,9 +3,12 @@
 import mujoco
 import numpy as np
 import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+from scipy.spatial.transform import Rotation
 
 from sim.model_geometry import compute_body_poses, extract_geometry
 from sim.registry import make_env
+from tests.spheres import make_sphere
 
 SCENE = """
 <mujoco>
@@ -37,45 +40,18 @@ def model():
     return mujoco.MjModel.from_xml_string(SCENE)
 
 
-def dense_sphere(n):
-    """Return vertices and faces of a unit sphere of n by n quads."""
-    angle, height = np.meshgrid(
-        np.linspace(0, 2 * np.pi, n),
-        np.linspace(-np.pi / 2, np.pi / 2, n),
-    )
-    vertices = np.stack(
-        [np.cos(height) * np.cos(angle), np.cos(height) * np.sin(angle), np.sin(height)], axis=-1
-    )
-    index = np.arange(n * n).reshape(n, n)
-    a, b, c, d = (
-        corner.ravel()
-        for corner in (index[:-1, :-1], index[:-1, 1:], index[1:, 1:], index[1:, :-1])
-    )
-    return vertices.reshape(-1, 3), np.concatenate(
-        [
-            np.stack([a, b, c], axis=1),
-            np.stack([a, c, d], axis=1),
-        ]
-    )
-
-
-def place(body_pose, shape_pose):
-    """Return the pose of a shape in the world, by MuJoCo's quaternions."""
-    pos = np.zeros(3)
-    quat = np.zeros(4)
-    mujoco.mju_rotVecQuat(pos, shape_pose[:3].astype(float), body_pose[3:].astype(float))
-    mujoco.mju_mulQuat(quat, body_pose[3:].astype(float), shape_pose[3:].astype(float))
-    return pos + body_pose[:3], quat
+def rotation_of(pose):
+    return Rotation.from_quat(pose[3:], scalar_first=True)
 
 
 def test_visible_geoms_alone_in_the_colour_that_they_have(model):
     geometry = extract_geometry(model, groups=(0,))
     assert [shape.kind for shape in geometry.shapes] == ["plane", "box", "sphere", "mesh", "mesh"]
     floor, box, sphere, *_ = geometry.shapes
-    np.testing.assert_allclose(floor.rgba, [0.2, 0.3, 0.4, 1])
-    np.testing.assert_allclose(box.rgba, [0.9, 0.1, 0.1, 0.5])
-    np.testing.assert_allclose(sphere.rgba, [0, 1, 0, 1])
-    np.testing.assert_allclose(box.size_m, [0.1, 0.2, 0.3], rtol=1e-6)
+    assert_allclose(floor.rgba, [0.2, 0.3, 0.4, 1])
+    assert_allclose(box.rgba, [0.9, 0.1, 0.1, 0.5])
+    assert_allclose(sphere.rgba, [0, 1, 0, 1])
+    assert_allclose(box.size_m, [0.1, 0.2, 0.3], rtol=1e-6)
     assert geometry.body_names == ("world", "arm") and box.body_index == 1
     shown = extract_geometry(model, (0,), is_shown=lambda name: name != "floor")
     assert len(shown.shapes) == 4
@@ -100,10 +76,13 @@ def test_a_vertex_has_the_pixel_of_the_texture_that_it_lies_on():
     model.mesh_facetexcoord[:] = model.mesh_face
     model.mesh_texcoord[:] = [[0.25, 0.25], [0.75, 0.25], [0.25, 0.75], [0.75, 0.75], [1.25, -0.75]]
     (mesh,) = extract_geometry(model, (0,)).meshes
-    np.testing.assert_array_equal(mesh.colours, pixels[[0, 1, 2, 3, 0]])
+    assert_array_equal(mesh.colours, pixels[[0, 1, 2, 3, 0]])
 
 
-@pytest.mark.parametrize("name", ["so101/pick_place", "so101/pick_place_brick"])
+@pytest.mark.parametrize(
+    "name",
+    ["so101/pick_place", "so101/pick_place_brick"],
+)
 def test_shapes_on_their_bodies_are_where_mujoco_has_the_geoms(name):
     env = make_env(name, {})
     env.reset(4)
@@ -111,19 +90,15 @@ def test_shapes_on_their_bodies_are_where_mujoco_has_the_geoms(name):
         env.step(np.linspace(-20, 40, 6))
     geometry = env.geometry()
     poses = env.body_poses()
-    visible = [
-        g
-        for g in range(env.model.ngeom)
-        if env.model.geom_group[g] <= 2 and env.model.geom_rgba[g, 3] > 0
-    ]
+    (visible,) = np.nonzero((env.model.geom_group <= 2) & (env.model.geom_rgba[:, 3] > 0))
     assert len(visible) == len(geometry.shapes) > 20
     for geom, shape in zip(visible, geometry.shapes, strict=True):
-        pos, quat = place(poses[shape.body_index], shape.pose)
-        np.testing.assert_allclose(pos, env.data.geom_xpos[geom], atol=1e-6)
-        matrix = np.zeros(9)
-        mujoco.mju_quat2Mat(matrix, quat)
-        np.testing.assert_allclose(matrix, env.data.geom_xmat[geom], atol=1e-5)
-    env.close()
+        body = poses[shape.body_index]
+        turn = rotation_of(body)
+        pos = body[:3] + turn.apply(shape.pose[:3])
+        assert_allclose(pos, env.data.geom_xpos[geom], atol=1e-6)
+        matrix = (turn * rotation_of(shape.pose)).as_matrix()
+        assert_allclose(matrix.ravel(), env.data.geom_xmat[geom], atol=1e-5)
 
 
 def test_a_light_mesh_is_as_large_as_the_heavy_one():
@@ -133,7 +108,9 @@ def test_a_light_mesh_is_as_large_as_the_heavy_one():
         name="ball",
         inertia=mujoco.mjtMeshInertia.mjMESH_INERTIA_SHELL,
     )
-    ball.uservert, ball.userface = (part.ravel().tolist() for part in dense_sphere(150))
+    vertices, faces = make_sphere(20_000)
+    ball.uservert = vertices.ravel()
+    ball.userface = faces.ravel()
     spec.worldbody.add_geom(
         type=mujoco.mjtGeom.mjGEOM_MESH,
         meshname="ball",
@@ -141,8 +118,10 @@ def test_a_light_mesh_is_as_large_as_the_heavy_one():
     model = spec.compile()
     (mesh,) = extract_geometry(model, (0,)).meshes
     assert len(mesh.faces) < 0.3 * model.mesh_facenum[0]
-    np.testing.assert_allclose(
-        np.ptp(mesh.vertices, axis=0), np.ptp(model.mesh_vert, axis=0), rtol=0.06
+    assert_allclose(
+        np.ptp(mesh.vertices, axis=0),
+        np.ptp(model.mesh_vert, axis=0),
+        rtol=0.06,
     )
 
 
@@ -163,8 +142,12 @@ def test_a_textured_geom_has_the_mean_colour_of_its_texture():
     </mujoco>""")
     mean = model.tex_data.reshape(-1, 3).astype(float).mean(axis=0) / 255
     plain, tinted = extract_geometry(model, (0,)).shapes
-    np.testing.assert_allclose(plain.rgba[:3], mean, rtol=1e-6)
-    np.testing.assert_allclose(tinted.rgba[:3], mean * [0.5, 1, 0.25], rtol=1e-6)
+    assert_allclose(plain.rgba[:3], mean, rtol=1e-6)
+    assert_allclose(
+        tinted.rgba[:3],
+        mean * [0.5, 1, 0.25],
+        rtol=1e-6,
+    )
     assert 0.1 < plain.rgba[1] < 0.9
 
 
@@ -175,5 +158,8 @@ def test_poses_follow_a_restored_snapshot(blind_env):
     blind_env.step(np.full(6, 10.0))
     assert not np.array_equal(blind_env.body_poses(), then)
     blind_env.restore(snapshot)
-    np.testing.assert_array_equal(blind_env.body_poses(), then)
-    np.testing.assert_array_equal(compute_body_poses(blind_env.data), then)
+    assert_array_equal(blind_env.body_poses(), then)
+    assert_array_equal(
+        compute_body_poses(blind_env.data),
+        then,
+    )

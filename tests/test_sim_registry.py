@@ -13,14 +13,6 @@ def test_unknown_environment_names_the_closest():
         make_env("so101/pickplace")
 
 
-@pytest.mark.parametrize(
-    "name", ["libero_spatail", "libero_spatial/10", "libero_spatial/pick_up", "libero_99"]
-)
-def test_an_unknown_name_of_libero_is_refused(name):
-    with pytest.raises(WhiskerError, match=r"libero_spat|libero_90"):
-        expand_env(name)
-
-
 def test_unknown_camera_lists_those_there_are():
     with pytest.raises(WhiskerError, match="overhead_cam_depth"):
         make_env("so101/pick_place", image_sizes={"front_cam": (8, 8)})
@@ -42,9 +34,7 @@ def test_a_suite_cannot_be_made_as_one():
 
 def test_libero_is_looked_up_in_a_table_of_its_own():
     spatial = expand_env("libero_spatial")
-    assert spatial == tuple(f"libero_spatial/{i}" for i in range(10)) and expand_env(
-        spatial[3]
-    ) == (spatial[3],)
+    assert expand_env(spatial[3]) == (spatial[3],)
     words = task_of(spatial[3]).partition("/")[2]
     assert words.startswith("pick_up_the_black_bowl") and expand_env(words) == (spatial[3],)
     assert len({task_of(name) for name in spatial}) == 10
@@ -100,9 +90,8 @@ def test_control_is_liberos_alone():
 
 def last_line_of(code):
     """Return the last line that a new interpreter prints."""
-    return subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True
-    ).stdout.splitlines()[-1]
+    printed = subprocess.check_output([sys.executable, "-c", code], text=True)
+    return printed.splitlines()[-1]
 
 
 def test_looking_names_up_imports_no_simulator():
