@@ -18,7 +18,9 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Browser, Page, Playwright
 
-from viz.page import render_page
+from eval.run import Run
+from viz.page import find_row, render_page
+from viz.run_source import RunSource
 from viz.server import ViewerServer
 
 CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
@@ -133,6 +135,15 @@ class Viewer:
             )
             time.sleep(0.02)
 
+    def wait_for(self, **values) -> None:
+        """Wait until the page's state has these values."""
+
+        def has_them():
+            state = self.state
+            return state == state | values
+
+        self.wait(has_them)
+
     def picture(self) -> list[str]:
         """Return every canvas of the page, losslessly, once the page is at rest.
 
@@ -177,6 +188,18 @@ class Viewer:
             "magenta": (red > 1.5 * green) & (blue > 1.3 * green) & (red > 120) & (blue > 90),
         }
         return int(masks[colour].sum())
+
+
+def open_export(browser: Browser, page: Path, fragment: str = "", **options) -> Viewer:
+    """Open an exported page without a network."""
+    return Viewer(browser, page.as_uri() + fragment, offline=True, **options)
+
+
+@contextmanager
+def serve_run(browser: Browser, run: Run, source_type: type = RunSource) -> Iterator[Viewer]:
+    """Serve a run, and yield a viewer that shows its first failure."""
+    with closing(source_type(run, find_row(run, None))) as source, served(source) as server:
+        yield Viewer(browser, server.url)
 
 
 @contextmanager
