@@ -9,7 +9,14 @@ from numpy.testing import assert_allclose
 from sim.so101.units import JOINTS, JointUnits
 
 RANGE_RAD = np.array(
-    [[-1.92, 1.92], [-1.75, 1.75], [-1.69, 1.69], [-1.66, 1.66], [-2.74, 2.74], [-0.17453, 1.74533]]
+    [
+        [-1.92, 1.92],
+        [-1.75, 1.75],
+        [-1.69, 1.69],
+        [-1.66, 1.66],
+        [-2.74, 2.74],
+        [-0.17453, 1.74533],
+    ]
 )
 TICKS = 4096
 

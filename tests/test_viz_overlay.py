@@ -21,7 +21,13 @@ from viz.whiskers import Whiskers
 
 # The camera is at the origin and looks along z, with x to the right and y down. It has 480 rows,
 # 640 columns and a focal length of 400 px.
-PROJECTION = np.array([[400.0, 0, 320, 0], [0, 400, 240, 0], [0, 0, 1, 0]])
+PROJECTION = np.array(
+    [
+        [400.0, 0, 320, 0],
+        [0, 400, 240, 0],
+        [0, 0, 1, 0],
+    ]
+)
 NOWHERE = np.array([0.0, 0.0, -1.0])
 EMPTY = np.empty((0, 3))
 GREY = np.full((480, 640, 3), 200, np.uint8)
@@ -68,9 +74,22 @@ def greenness(pixels):
 def test_a_path_in_front_is_one_piece_at_its_place():
     (piece,) = project_path(
         PROJECTION,
-        np.array([[0, 0, 1], [0.1, 0.2, 1], [0.1, 0.2, 2.0]]),
+        np.array(
+            [
+                [0, 0, 1],
+                [0.1, 0.2, 1],
+                [0.1, 0.2, 2.0],
+            ]
+        ),
     )
-    assert_allclose(piece, [[320, 240], [360, 320], [340, 280]])
+    assert_allclose(
+        piece,
+        [
+            [320, 240],
+            [360, 320],
+            [340, 280],
+        ],
+    )
 
 
 def test_a_segment_that_goes_behind_the_camera_is_cut_at_the_near_plane():
@@ -88,7 +107,16 @@ def test_a_segment_that_goes_behind_the_camera_is_cut_at_the_near_plane():
 
 
 def test_what_leaves_and_comes_back_is_two_pieces():
-    path = np.array([[0, 0, 1], [0, 0.1, 1], [0, 0, -1], [0, 0, -2], [0, 0.1, 1], [0, 0, 1.0]])
+    path = np.array(
+        [
+            [0, 0, 1],
+            [0, 0.1, 1],
+            [0, 0, -1],
+            [0, 0, -2],
+            [0, 0.1, 1],
+            [0, 0, 1.0],
+        ]
+    )
     pieces = project_path(PROJECTION, path)
     assert [len(piece) for piece in pieces] == [3, 3]
     assert_allclose(pieces[0][:2], pieces[1][:0:-1])

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from playwright.sync_api import sync_playwright
+from pytest import approx
 
 from tests.browser import needs_chromium, open_export, opened_browser
 from viz.overlay import compute_overlay, find_trail_begin, style_lines
@@ -153,7 +154,7 @@ def test_python_reads_the_table(overlay):
         assert line.style.kind == expected["kind"]
         assert_array_equal(line.path, expected["path"])
         assert_array_equal(line.colour, expected["colour"])
-        assert line.opacity == pytest.approx(expected["opacity"])
+        assert line.opacity == approx(expected["opacity"])
 
 
 def test_the_window_draws_the_table(overlay):
@@ -179,8 +180,8 @@ def test_the_window_draws_the_table(overlay):
             atol=0.01,
         )
         # MuJoCo blends a tube twice.
-        assert 1 - (1 - geom.rgba[3]) ** 2 == pytest.approx(line["opacity"], abs=1e-5)
-        assert geom.size[0] == pytest.approx(line["width_px"] * TABLE["window_radius_m_per_px"])
+        assert 1 - (1 - geom.rgba[3]) ** 2 == approx(line["opacity"], abs=1e-5)
+        assert geom.size[0] == approx(line["width_px"] * TABLE["window_radius_m_per_px"])
         assert_allclose(geom.pos, middle, atol=1e-6)
 
 
@@ -218,8 +219,8 @@ def test_the_pages_images_draw_the_table(overlay, drawn):
     for (style, line_width), line in zip(strokes, expected, strict=True):
         *colour, opacity = read_colour(style)
         assert_array_equal(colour, line["colour"])
-        assert opacity == pytest.approx(line["opacity"], abs=0.005)
-        assert line_width == pytest.approx(line["width_px"] * scale, rel=1e-5)
+        assert opacity == approx(line["opacity"], abs=0.005)
+        assert line_width == approx(line["width_px"] * scale, rel=1e-5)
 
 
 @needs_chromium

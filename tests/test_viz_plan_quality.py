@@ -9,6 +9,7 @@ import shutil
 
 import numpy as np
 import pytest
+from pytest import approx
 from rich.console import Console
 from safetensors.numpy import load_file, save_file
 
@@ -85,6 +86,11 @@ def whiskers(*bundles, every=2):
     return Whiskers(np.stack(bundles), steps, np.full(len(bundles), every))
 
 
+def rate(taken, *plans):
+    """Return the quality of predictions with one plan each, of an episode with this path taken."""
+    return compute_plan_quality(whiskers(*(plan[None] for plan in plans)), episode(taken))
+
+
 STRAIGHT = line((0, 0, 0), 5)
 # It lies 5 mm to the side of STRAIGHT, and begins after two of its steps.
 ASIDE = line((0.02, 0.005, 0), 5)
@@ -95,17 +101,16 @@ def test_a_straight_plan_that_is_executed():
 
     Two steps are executed of each, and the second prediction continues the first.
     """
-    plans = whiskers(STRAIGHT[None], line((0.02, 0, 0), 5)[None])
-    first, second = compute_plan_quality(plans, episode(STRAIGHT))
+    first, second = rate(STRAIGHT, STRAIGHT, line((0.02, 0, 0), 5))
     assert (first.step, second.step) == (0, 2)
-    assert first.path_length_m == pytest.approx(0.04)
-    assert first.displacement_m == pytest.approx(0.04)
+    assert first.path_length_m == approx(0.04)
+    assert first.displacement_m == approx(0.04)
     # The episode ends in the middle of the second prediction.
     assert (first.n_compared, second.n_compared) == (4, 2)
-    assert first.deviation_max_m == pytest.approx(0, abs=1e-15)
-    assert first.nearest_to_object_m == first.end_to_object_m == pytest.approx(0.03)
+    assert first.deviation_max_m == approx(0, abs=1e-15)
+    assert first.nearest_to_object_m == first.end_to_object_m == approx(0.03)
     assert first.change_m is None
-    assert second.change_m == pytest.approx(0, abs=1e-15)
+    assert second.change_m == approx(0, abs=1e-15)
     assert first.bundle_half_m is None
     assert first.bundle_end_m is None
     assert first.end_to_goal_m is None
@@ -114,18 +119,17 @@ def test_a_straight_plan_that_is_executed():
 def test_departing_from_a_plan_and_planning_anew():
     """The second plan lies 5 mm to the side of the first, and the robot follows it."""
     taken = np.concatenate([STRAIGHT[:3], ASIDE[1:3]])
-    plans = whiskers(STRAIGHT[None], ASIDE[None])
-    first, second = compute_plan_quality(plans, episode(taken))
-    assert first.deviation_mean_m == pytest.approx(0.0025)
-    assert first.deviation_max_m == pytest.approx(0.005)
-    assert second.deviation_max_m == pytest.approx(0, abs=1e-15)
-    assert second.change_m == pytest.approx(0.005)
+    first, second = rate(taken, STRAIGHT, ASIDE)
+    assert first.deviation_mean_m == approx(0.0025)
+    assert first.deviation_max_m == approx(0.005)
+    assert second.deviation_max_m == approx(0, abs=1e-15)
+    assert second.change_m == approx(0.005)
 
 
 def test_plans_executed_to_their_end_have_nothing_in_common():
-    plans = whiskers(STRAIGHT[None, :3], STRAIGHT[None, 2:])
-    for quality in compute_plan_quality(plans, episode(STRAIGHT)):
-        assert quality.change_m is None
+    first, second = rate(STRAIGHT, STRAIGHT[:3], STRAIGHT[2:])
+    assert first.change_m is None
+    assert second.change_m is None
 
 
 def test_a_bundle_of_rays():
@@ -133,11 +137,18 @@ def test_a_bundle_of_rays():
 
     They lead from one point to the corners of a square whose diagonal is 2 r.
     """
-    corners = 0.02 * np.array([[1, 0, 0], [0, 1, 0], [-1, 0, 0], [0, -1, 0]])
+    corners = 0.02 * np.array(
+        [
+            [1, 0, 0],
+            [0, 1, 0],
+            [-1, 0, 0],
+            [0, -1, 0],
+        ]
+    )
     bundle = np.linspace(0, 1, HORIZON + 1)[None, :, None] * corners[:, None]
     (row,) = compute_plan_quality(whiskers(bundle), episode(bundle[0]))
-    assert row.bundle_half_m == pytest.approx(0.01)
-    assert row.bundle_end_m == pytest.approx(0.02)
+    assert row.bundle_half_m == approx(0.01)
+    assert row.bundle_end_m == approx(0.02)
     assert np.isnan(compute_spread(corners[:1]))
 
 
@@ -152,7 +163,7 @@ def move_with_minimum_jerk(goal, n_points):
 def test_smoothness_of_a_minimum_jerk_movement():
     """s = 10 u³ - 15 u⁴ + 6 u⁵ has ∫ jerk² = 720 and a highest speed of 15/8."""
     path = move_with_minimum_jerk([0.3, -0.2, 0.1], 2001)
-    assert compute_log_dimensionless_jerk(path) == pytest.approx(-np.log(720 * 64 / 225), abs=0.02)
+    assert compute_log_dimensionless_jerk(path) == approx(-np.log(720 * 64 / 225), abs=0.02)
 
 
 @pytest.mark.parametrize(
@@ -169,8 +180,8 @@ def test_smoothness_of_a_circle(radius_m):
             0 * angle,
         ]
     )
-    assert compute_log_dimensionless_jerk(path) == pytest.approx(-4 * np.log(np.pi), abs=0.02)
-    assert compute_length(path) == pytest.approx(np.pi * radius_m, rel=1e-5)
+    assert compute_log_dimensionless_jerk(path) == approx(-4 * np.log(np.pi), abs=0.02)
+    assert compute_length(path) == approx(np.pi * radius_m, rel=1e-5)
 
 
 def test_smoothness_is_undefined_without_jerk():
@@ -181,16 +192,16 @@ def test_smoothness_is_undefined_without_jerk():
 def test_noise_is_less_smooth_and_gets_nowhere():
     rng = np.random.default_rng(0)
     paths = move_with_minimum_jerk([0.3, 0, 0], 41), rng.normal(0, 0.01, (41, 3))
-    reach, noise = (compute_plan_quality(whiskers(path[None]), episode(path))[0] for path in paths)
+    (reach,), (noise,) = (rate(path, path) for path in paths)
     assert reach.smoothness > noise.smoothness + 5
-    assert reach.displacement_m == pytest.approx(reach.path_length_m)
+    assert reach.displacement_m == approx(reach.path_length_m)
     assert noise.displacement_m < 0.1 * noise.path_length_m
 
 
 def test_a_plan_that_diverges_has_no_numbers_of_its_end():
     path = STRAIGHT.copy()
     path[3:] = np.nan
-    (row,) = compute_plan_quality(whiskers(path[None]), episode(STRAIGHT))
+    (row,) = rate(STRAIGHT, path)
     assert row.path_length_m is row.smoothness is row.end_to_object_m is row.deviation_max_m is None
 
 
@@ -199,7 +210,7 @@ def test_the_goal_is_found_where_the_objects_way_determines_it():
     bent = np.column_stack([0.1 * steps, 0.05 * steps**2, 0 * steps])
     straight = np.column_stack([0.1 * steps, 0.05 * steps, 0 * steps])
     moved = episode(bent, bent)
-    assert locate_goal(moved) == pytest.approx(
+    assert locate_goal(moved) == approx(
         GOAL_XY,
         rel=0,
         abs=1e-12,
@@ -217,7 +228,7 @@ def test_the_distance_to_the_goal_is_horizontal():
     steps = np.linspace(0, 1, 5)
     taken = np.column_stack([0.1 * steps, 0.05 * steps**2, 0.3 * steps])
     (row,) = compute_plan_quality(whiskers(taken[None]), episode(taken, taken))
-    assert row.end_to_goal_m == pytest.approx(np.hypot(0.1, 0.05))
+    assert row.end_to_goal_m == approx(np.hypot(0.1, 0.05))
 
 
 def test_a_mean_says_of_how_many():
@@ -237,11 +248,11 @@ def test_a_mean_says_of_how_many():
         arrays,
     )
     quality = summarise_episode(row, arrays, predictions)
-    assert quality.means["change_m"].value == pytest.approx(0.005)
+    assert quality.means["change_m"].value == approx(0.005)
     assert quality.means["change_m"].n == 1
     assert quality.means["bundle_end_m"] == Mean(None, 0)
-    assert quality.closest_plan_m == pytest.approx(0.025)
-    assert quality.taken_length_m == pytest.approx(0.04)
+    assert quality.closest_plan_m == approx(0.025)
+    assert quality.taken_length_m == approx(0.04)
     first, *others = quality.as_rows()
     assert first["kind"] == "episode"
     assert first["n_change_m"] == 1

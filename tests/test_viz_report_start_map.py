@@ -11,6 +11,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
+from pytest import approx
 from scipy.stats import binom
 
 from eval.outcome import Outcome
@@ -196,10 +197,10 @@ def test_a_region_is_outlined_where_it_is():
 
     x, y, width, height = rect("region")
     frame_x, frame_y, frame_width, frame_height = rect("frame")
-    assert x + width == pytest.approx(frame_x + frame_width, abs=0.2)
-    assert y == pytest.approx(frame_y, abs=0.2)
-    assert width / frame_width == pytest.approx(0.5, abs=0.1)
-    assert height / frame_height == pytest.approx(0.5, abs=0.1)
+    assert x + width == approx(frame_x + frame_width, abs=0.2)
+    assert y == approx(frame_y, abs=0.2)
+    assert width / frame_width == approx(0.5, abs=0.1)
+    assert height / frame_height == approx(0.5, abs=0.1)
     assert not replace(start_map, n_tests=10**9).is_region_shown
 
 
