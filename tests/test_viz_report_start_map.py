@@ -42,7 +42,7 @@ def make_rows(success):
     """Return a row for each of these successes and failures."""
     rows = []
     for i, is_success in enumerate(success):
-        row = make_row("task", i)
+        row = make_row("task", i, decisive_step=None, decisive_event=None)
         if not is_success:
             outcome = FAILURES[i % len(FAILURES)]
             row = replace(
