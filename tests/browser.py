@@ -16,7 +16,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from viz.page import render_page
+from viz.page import find_row, render_page
+from viz.run_source import RunSource
 from viz.server import ViewerServer
 
 CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
@@ -120,6 +121,15 @@ class Viewer:
             )
             time.sleep(0.02)
 
+    def wait_for(self, **values):
+        """Wait until the page's state has these values."""
+
+        def has_them():
+            state = self.state
+            return state == state | values
+
+        self.wait(has_them)
+
     def picture(self):
         """Return every canvas of the page, losslessly, once the page is at rest.
 
@@ -157,6 +167,18 @@ class Viewer:
             "magenta": (red > 1.5 * green) & (blue > 1.3 * green) & (red > 120) & (blue > 90),
         }
         return int(masks[colour].sum())
+
+
+def open_export(browser, page, fragment="", **options):
+    """Open an exported page without a network."""
+    return Viewer(browser, page.as_uri() + fragment, offline=True, **options)
+
+
+@contextmanager
+def serve_run(browser, run, source_type=RunSource):
+    """Serve a run, and yield a viewer that shows its first failure."""
+    with closing(source_type(run, find_row(run, None))) as source, served(source) as server:
+        yield Viewer(browser, server.url)
 
 
 @contextmanager

@@ -15,11 +15,21 @@ from eval.episode_loop import evaluate
 from eval.evaluation import set_up
 from eval.outcome import Outcome
 from eval.provenance import describe
+from eval.run import Run
 from eval.run_folder import RunFolder
+from sim.capabilities import Drawable
 from sim.flags import make_config, replace_flags
 from sim.registry import make_env
 from sim.so101.pick_place import PickPlace
-from tests.small_checkpoints import save_small_act, save_small_checkpoint, shrunken_paligemma
+from tests.recordings import record_run
+from tests.small_checkpoints import (
+    save_small_act,
+    save_small_checkpoint,
+    save_small_smolvla,
+    shrunken_paligemma,
+)
+from tests.without import Without
+from viz.page import export_episode
 
 
 @pytest.fixture(scope="session")
@@ -87,6 +97,44 @@ def no_network(monkeypatch):
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
     # Without this, the hub's client retries for half a minute.
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+
+
+@pytest.fixture(scope="session")
+def small_smolvla(tmp_path_factory):
+    """Return a folder with a small SmolVLA of random weights for so101/pick_place."""
+    return save_small_smolvla(tmp_path_factory.mktemp("checkpoints") / "small_smolvla")
+
+
+@pytest.fixture(scope="session")
+def sampled_run(small_smolvla, tmp_path_factory):
+    """Return a run of one episode with alternative and intermediate plans, open for reading."""
+    config = make_config(
+        EvalConfig,
+        policy="smolvla",
+        checkpoint=str(small_smolvla),
+        max_steps=10,
+        episodes=1,
+        samples=4,
+        intermediate_plans=True,
+    )
+    return record_run(config, tmp_path_factory.mktemp("runs"))
+
+
+@pytest.fixture(scope="session")
+def sampled_page(sampled_run, tmp_path_factory):
+    """Return the export of that run's episode, which shows its intermediate plans."""
+    (row,) = sampled_run.rows
+    page = tmp_path_factory.mktemp("page") / "sampled.html"
+    return export_episode(sampled_run, row, page, show_intermediate=True)
+
+
+@pytest.fixture
+def undrawable(monkeypatch):
+    """Let runs open environments that cannot be drawn in 3D."""
+    open_env = Run.open_env
+    monkeypatch.setattr(
+        Run, "open_env", lambda run, *asked: Without(open_env(run, *asked), Drawable)
+    )
 
 
 @pytest.fixture
@@ -188,3 +236,15 @@ def failed_run(tmp_path_factory):
     assert [row.outcome for row in run.rows] == [Outcome.SUCCESS, Outcome.NEVER_PICKED_UP]
     assert rows[-1].n_steps == 300
     return run.path
+
+
+@pytest.fixture(scope="session")
+def opened_run(failed_run):
+    """Return the run of `failed_run`, open for reading."""
+    return Run.open(failed_run)
+
+
+@pytest.fixture(scope="session")
+def failure(opened_run):
+    """Return the row of the failed episode, which is episode 8."""
+    return opened_run.rows[1]

@@ -82,7 +82,7 @@ from tests.bug_plants import (
     with_nan,
     words,
 )
-from tests.runs import roll_out
+from tests.recordings import roll_out
 
 N_ROLLOUTS = 6
 N_GRADED = 20

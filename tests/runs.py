@@ -1,4 +1,4 @@
-"""Runs that tests record, and descriptions of runs that tests put together by hand."""
+"""Descriptions of runs that tests put together by hand."""
 
 import json
 from contextlib import closing
@@ -8,16 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from eval.config import EvalConfig
-from eval.drivers import run_episode
 from eval.episode_arrays import EpisodeArrays
-from eval.episode_loop import evaluate
 from eval.episode_row import ROWS_FILE
-from eval.evaluation import set_up
-from eval.provenance import describe
-from eval.recorder import EpisodeRecorder
-from eval.rollout import RolloutSettings
 from eval.run_description import Resolved, RunDescription
-from eval.run_folder import RunFolder
 from eval.trajectory import Trajectory
 from policies.baselines import BASELINES
 from sim.flags import make_config
@@ -29,27 +22,6 @@ from viz.whiskers import (
     load_planned_arrays,
     open_whisker_env,
 )
-
-
-def record_run(config, folder):
-    """Run that evaluation as `eval` does, and return its run folder."""
-    setup = set_up(config)
-    run = RunFolder.create(folder, describe(config, setup))
-    with closing(setup.env), closing(run):
-        list(evaluate(config, setup, run))
-    return run.path
-
-
-def roll_out(setup, episode_index):
-    """Roll one episode out as `eval` does, and return its record."""
-    settings = RolloutSettings(setup.n_action_steps, setup.max_steps)
-    return run_episode(
-        setup.env,
-        setup.policy,
-        episode_index,
-        EpisodeRecorder(),
-        settings,
-    )
 
 
 def describe_run(env, policy="random", max_steps=5, **parts):
@@ -71,19 +43,6 @@ def describe_run(env, policy="random", max_steps=5, **parts):
         env=env.spec,
     )
     return replace(description, **parts)
-
-
-def record_episode(env, policy, episode_index=0, n_action_steps=1, **settings):
-    """Roll one episode out and return its record.
-
-    Args:
-        policy: a policy, or the name of a baseline.
-        settings: further fields of `RolloutSettings`; 12 control steps are the default.
-    """
-    if isinstance(policy, str):
-        policy = BASELINES[policy](env)
-    rollout = RolloutSettings(**{"n_action_steps": n_action_steps, "max_steps": 12} | settings)
-    return run_episode(env, policy, episode_index, EpisodeRecorder(), rollout)
 
 
 def make_trajectory_of(arrays):

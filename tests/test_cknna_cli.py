@@ -12,7 +12,7 @@ from cknna.cli import main
 from eval.config import EvalConfig
 from sim.flags import make_config
 from tests import cknna_oracle as oracle
-from tests.runs import record_run
+from tests.recordings import record_run
 
 
 @pytest.fixture
@@ -73,7 +73,7 @@ def collect(folder, checkpoint="act", **more):
         collect_features=True,
         **more,
     )
-    return record_run(config, folder)
+    return record_run(config, folder).path
 
 
 @pytest.fixture(scope="module")

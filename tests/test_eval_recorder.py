@@ -20,7 +20,8 @@ from sim.goals.articulated import ARTICULATED, articulated_progress
 from sim.libero_bench.goal_thresholds import ARTICULATED_THRESHOLDS
 from sim.so101.goals import declare_goal
 from sim.so101.pick_place import PickPlace
-from tests.runs import describe_run, record_episode
+from tests.recordings import record_episode
+from tests.runs import describe_run
 
 # The bowl is to the left, where the shoulder's angle is negative; it reaches -0.8 rad.
 OPEN_RAD = -0.25

@@ -17,7 +17,8 @@ from policies.baselines import BASELINES
 from policies.policy import PolicySpec, make_memory
 from sim.errors import WhiskerError
 from tests.point_env import Point
-from tests.runs import describe_run, record_episode
+from tests.recordings import record_episode
+from tests.runs import describe_run
 from viz.whiskers import load_planned_arrays
 
 SETTINGS = RolloutSettings(n_action_steps=4, max_steps=10)

@@ -16,7 +16,8 @@ from eval.run_folder import RunFolder, arrays_path
 from sim.errors import UnknownNameError, WhiskerError
 from sim.flags import replace_flags
 from sim.goals.pick_and_place import PICK_AND_PLACE
-from tests.runs import describe_run, record_episode
+from tests.recordings import record_episode
+from tests.runs import describe_run
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,8 @@ from eval.run_folder import RunFolder, arrays_path
 from sim.errors import WhiskerError
 from sim.files import UNFINISHED_PREFIX
 from sim.goals.pick_and_place import PICK_AND_PLACE
-from tests.runs import assert_same_arrays, describe_run, record_episode
+from tests.recordings import record_episode
+from tests.runs import assert_same_arrays, describe_run
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,8 @@ from eval.run_folder import RunFolder, arrays_path
 from policies.baselines import BASELINES
 from sim.env import episode_rng
 from tests.json_files import edited_json
-from tests.runs import assert_same_arrays, describe_run, record_episode
+from tests.recordings import record_episode
+from tests.runs import assert_same_arrays, describe_run
 
 N_SAMPLES = 3
 N_STEPS = 5

@@ -25,7 +25,8 @@ from eval.series import Series, row_at
 from policies.action_chunk import ActionChunk
 from policies.policy import PolicySpec, make_memory
 from sim.errors import WhiskerError
-from tests.runs import assert_same_arrays, describe_run, record_episode
+from tests.recordings import record_episode
+from tests.runs import assert_same_arrays, describe_run
 from viz.episode_film import describe_series
 from viz.live_episode import LiveContext, LiveEpisode
 from viz.page import load_episode

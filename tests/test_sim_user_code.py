@@ -24,19 +24,14 @@ def folder(tmp_path, monkeypatch):
         del sys.modules[name]
 
 
-def test_a_module_of_the_current_folder_is_found_and_hides_no_installed_one(folder):
+def test_a_module_of_the_current_folder_is_found_and_hides_no_installed_one(folder, monkeypatch):
     (folder / "own_package").mkdir()
     (folder / "own_package" / "inner.py").write_text("class A:\n    make = 3\n")
     (folder / "yaml.py").write_text("make = 'mine'\n")
     look_in_current_directory()
     assert import_attribute("--policy", "own_package.inner:A.make") == 3
-    kept = sys.modules.pop("yaml", None)
-    try:
-        assert callable(import_attribute("--policy", "yaml:safe_load"))
-    finally:
-        sys.modules.pop("yaml", None)
-        if kept is not None:
-            sys.modules["yaml"] = kept
+    monkeypatch.delitem(sys.modules, "yaml", raising=False)
+    assert callable(import_attribute("--policy", "yaml:safe_load"))
 
 
 @pytest.mark.parametrize(
@@ -49,10 +44,8 @@ def test_a_module_of_the_current_folder_is_found_and_hides_no_installed_one(fold
         ("own", r"expected package\.module:attribute"),
         (
             "owm:make",
-            (
-                r"a module 'owm' that can be imported, got ModuleNotFoundError.*"
-                r"Start the command in the folder"
-            ),
+            r"a module 'owm' that can be imported, got ModuleNotFoundError.*"
+            r"Start the command in the folder",
         ),
         (
             "own.inner:make",
@@ -60,23 +53,15 @@ def test_a_module_of_the_current_folder_is_found_and_hides_no_installed_one(fold
         ),
         (
             "lacking:make",
-            (
-                r"got ModuleNotFoundError: No module named 'absent_library' "
-                r"\(.*lacking.py, line 1\)\. The"
-            ),
+            r"got ModuleNotFoundError: No module named 'absent_library' "
+            r"\(.*lacking.py, line 1\)\. The",
         ),
         (
             "failing:make",
             r"got ValueError: two lines \(.*failing.py, line 1\)\. The module itself fails",
         ),
-        (
-            "own:mak",
-            r"expected an attribute 'mak' of module 'own', got none of that name; it has make",
-        ),
-        (
-            "own:make.mak",
-            r"expected an attribute 'mak' of 'make', got none of that name; it has made",
-        ),
+        ("own:mak", r"an attribute 'mak' of module 'own', got none of that name; it has make"),
+        ("own:make.mak", r"an attribute 'mak' of 'make', got none of that name; it has made"),
     ],
 )
 def test_what_cannot_be_imported_is_named_with_the_reason(folder, name, said):
@@ -121,22 +106,13 @@ def test_a_factory_that_cannot_be_called_is_named_with_the_reason(factory, said)
 
 
 def test_a_factory_is_called_by_the_names_of_its_arguments():
-    assert call_factory(
-        "x",
-        lambda device, env, seed=7: (env, device, seed),
-        env=1,
-        device=2,
-    ) == (
-        1,
-        2,
-        7,
-    )
-    assert call_factory(
-        "x",
-        lambda **given: given,
-        env=1,
-        device=2,
-    ) == {"env": 1, "device": 2}
+
+    def make(device, env, seed=7):
+        return env, device, seed
+
+    assert call_factory("x", make, env=1, device=2) == (1, 2, 7)
+    given = call_factory("x", lambda **given: given, env=1, device=2)
+    assert given == {"env": 1, "device": 2}
 
 
 def test_entry_points_are_read_from_what_is_installed(tmp_path, monkeypatch):

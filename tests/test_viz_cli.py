@@ -1,10 +1,13 @@
 """Tests of what the `whiskers` command writes, and of its messages on errors."""
 
 import json
+import os
+import re
 import shutil
 import socket
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -12,8 +15,12 @@ import imageio.v3 as iio
 import numpy as np
 import pytest
 
-from eval.episode_row import load_rows
+from eval.config import EvalConfig
+from eval.outcome import Outcome
 from sim.errors import WhiskerError
+from sim.flags import make_config
+from tests.exports import read_inlined
+from tests.recordings import record_run, write_rows
 from viz.cli import _write, main
 from viz.config import WhiskersConfig
 from viz.overlay_style import LINES
@@ -22,17 +29,30 @@ ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture
-def whiskers(monkeypatch, capsys):
-    """Return a function that runs the command and returns its exit code, output and errors."""
+def whiskers(monkeypatch, capsys, tmp_path):
+    """Return a function that runs the command and returns its exit code, output and errors.
+
+    It runs in an empty folder.
+    """
+    monkeypatch.chdir(tmp_path)
 
     def run(*arguments):
-        monkeypatch.setattr(
-            "sys.argv",
-            ["whiskers", *map(str, arguments)],
-        )
-        code = main()
-        printed = capsys.readouterr()
-        return code, printed.out, printed.err
+        monkeypatch.setattr("sys.argv", ["whiskers", *map(str, arguments)])
+        return main(), *capsys.readouterr()
+
+    return run
+
+
+@pytest.fixture
+def refusal(whiskers):
+    """Return a function that runs the command and returns the single line of its error message."""
+
+    def run(*arguments):
+        code, out, err = whiskers(*arguments)
+        assert code == 2
+        assert not out
+        assert re.fullmatch("whiskers( live)?: .*\n", err)
+        return err
 
     return run
 
@@ -43,20 +63,9 @@ def run(failed_run, tmp_path):
     return shutil.copytree(failed_run, tmp_path / "run")
 
 
-def episode_file(run, index):
-    return run / "episodes" / "pick_place" / f"{index}.npz"
-
-
-def refused(answer):
-    """Return the single line of the error message."""
-    code, out, err = answer
-    assert (
-        code == 2
-        and not out
-        and err.startswith(("whiskers: ", "whiskers live: "))
-        and err.count("\n") == 1
-    )
-    return err
+@pytest.fixture
+def episode_file(run):
+    return run / "episodes" / "pick_place" / "8.npz"
 
 
 def test_help_imports_nothing_heavy():
@@ -68,194 +77,159 @@ def test_help_imports_nothing_heavy():
         "heavy = {'numpy', 'torch', 'mujoco', 'lerobot', 'cv2'} & set(sys.modules)\n"
         "assert not heavy, heavy"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-    assert "--output" in done.stdout and "whiskers live" in done.stdout
+    printed = subprocess.check_output([sys.executable, "-c", code], text=True)
+    assert "--output" in printed
+    assert "whiskers live" in printed
 
 
 def test_a_picture_and_a_film_and_a_page_are_written(whiskers, failed_run, tmp_path):
     code, out, _ = whiskers(
-        failed_run, "--output", tmp_path / "a.png", "--step", 110, "--camera", "overhead_cam"
+        failed_run, "--output", "a.png", "--step", 110, "--camera", "overhead_cam"
     )
-    image = cv2.imread(str(tmp_path / "a.png"))
-    assert code == 0 and "a.png" in out and image.shape[1] >= 960
+    image = cv2.imread("a.png")
+    assert code == 0
+    assert "a.png" in out
+    assert image.shape[1] >= 960
     plan = (np.abs(image[..., ::-1].astype(int) - LINES["plan"].colour) < 40).all(axis=-1)
     assert plan.sum() > 200
-    n_steps = next(row.n_steps for row in load_rows(failed_run) if row.episode_index == 7)
-    code, out, _ = whiskers(
-        failed_run,
-        "--episode",
-        7,
-        "--output",
-        tmp_path / "a.mp4",
-    )
-    assert code == 0 and len(iio.imread(tmp_path / "a.mp4")) == n_steps + 1
-    code, out, _ = whiskers(failed_run, "--output", tmp_path / "a.html")
-    assert code == 0 and "MB" in out and "</html>" in (tmp_path / "a.html").read_text()
+    config = make_config(EvalConfig, policy="scripted", max_steps=9, episodes=1)
+    code, *_ = whiskers(record_run(config, tmp_path).path, "--output", "a.mp4")
+    assert code == 0
+    assert len(iio.imread("a.mp4")) == 10
+    code, out, _ = whiskers(failed_run, "--episode", 7, "--output", "a.html")
+    assert code == 0
+    assert "MB" in out
+    assert "</html>" in Path("a.html").read_text()
+    assert read_inlined(Path("a.html"))["page"]["key"] == "pick_place/7"
 
 
-def test_a_picture_is_of_the_step_at_which_it_went_wrong(whiskers, failed_run, tmp_path):
-    (failed,) = [row for row in load_rows(failed_run) if not row.success]
-    assert failed.shown_step not in (0, failed.n_steps)
-    for name, *step in (("default.png",), ("there.png", "--step", failed.shown_step)):
-        assert (
-            whiskers(
-                failed_run,
-                "--output",
-                tmp_path / name,
-                "--camera",
-                "wrist_cam",
-                *step,
-            )[0]
-            == 0
-        )
-    assert (tmp_path / "default.png").read_bytes() == (tmp_path / "there.png").read_bytes()
+def test_a_picture_is_of_the_step_at_which_it_went_wrong(whiskers, failed_run, failure):
+    assert failure.shown_step not in (0, failure.n_steps)
+    pictures = []
+    for step in ((), ("--step", failure.shown_step)):
+        code, *_ = whiskers(failed_run, "--output", "a.png", "--camera", "wrist_cam", *step)
+        assert code == 0
+        pictures.append(Path("a.png").read_bytes())
+    assert pictures[0] == pictures[1]
 
 
 def test_the_table_is_written_too(whiskers, run):
     code, out, _ = whiskers(run, "--table")
-    assert code == 0 and "never_picked_up" in out
+    assert code == 0
+    assert "never_picked_up" in out
     rows = [json.loads(line) for line in (run / "plan_quality.jsonl").read_text().splitlines()]
     assert sum(row["kind"] == "episode" for row in rows) == 2
 
 
-def test_no_such_run_or_episode(whiskers, run, tmp_path):
-    assert "run.json" in refused(whiskers(tmp_path / "nothing"))
-    assert "expected one that was run, got episodes 7, 8" in refused(whiskers(run, "--episode", 99))
-    assert "expected 0 to 300" in refused(
-        whiskers(run, "--output", tmp_path / "a.png", "--step", 301)
-    )
-    assert "overhead_cam" in refused(
-        whiskers(run, "--output", tmp_path / "a.png", "--camera", "front")
-    )
+def test_no_such_run(refusal):
+    assert "run.json" in refusal("nothing")
 
 
-def test_a_run_of_a_newer_version(whiskers, run):
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--episode", 99), "expected one that was run, got episodes 7, 8"),
+        (("--output", "a.png", "--step", 301), "expected 0 to 300"),
+        (("--output", "a.png", "--camera", "front"), "overhead_cam"),
+        (("--table", "--output", "a.png"), "got --output and --table"),
+        (
+            ("--camera", "wrist_cam"),
+            "--camera: expected together with --output <file>.png or <file>.mp4",
+        ),
+        (("--step", 3), "--step: expected together with --output <file>.png"),
+        (
+            ("--intermediate-plans",),
+            "--intermediate-plans: expected a run recorded with `eval --intermediate-plans`",
+        ),
+        (("--policy", "act"), "--policy: expected `whiskers live`"),
+        (("--policy", "act"), "knows what it ran"),
+        (("--output", "a.gif"), "a file that ends in .html or .mp4 or .png"),
+        (("--output", "file/a.html"), "expected a file that can be written"),
+    ],
+)
+def test_what_cannot_be_shown_of_a_run_is_refused(refusal, run, arguments, said):
+    Path("file").touch()
+    assert said in refusal(run, *arguments)
+
+
+def test_a_run_of_a_newer_version(refusal, run):
     description = json.loads((run / "run.json").read_text())
     (run / "run.json").write_text(json.dumps(description | {"version": 99}))
-    assert "expected version 1, got 99. Update whisker-eval." in refused(whiskers(run))
+    assert "expected version 1, got 99. Update whisker-eval." in refusal(run)
 
 
-def test_a_run_without_snapshots_says_what_to_record(whiskers, run, tmp_path):
-    with np.load(episode_file(run, 8)) as stored:
+def test_a_run_without_snapshots_says_what_to_record(refusal, run, episode_file):
+    with np.load(episode_file) as stored:
         arrays = {name: stored[name] for name in stored if "snapshot" not in name}
-    np.savez(episode_file(run, 8), **arrays)
-    said = refused(whiskers(run, "--output", tmp_path / "a.html"))
-    assert "an array 'step_snapshot'" in said and "eval --first-episode 8 --episodes 1" in said
-    assert not (tmp_path / "a.html").exists()
+    np.savez(episode_file, **arrays)
+    said = refusal(run, "--output", "a.html")
+    assert "an array 'step_snapshot'" in said
+    assert "eval --first-episode 8 --episodes 1" in said
+    assert not Path("a.html").exists()
 
 
-def test_a_truncated_episode_file(whiskers, run, tmp_path):
-    content = episode_file(run, 8).read_bytes()
-    episode_file(run, 8).write_bytes(content[: len(content) // 2])
+def test_a_truncated_episode_file(refusal, run, episode_file):
+    os.truncate(episode_file, episode_file.stat().st_size // 2)
     for suffix in ("html", "png", "mp4"):
-        assert "expected the recorded arrays" in refused(
-            whiskers(run, "--output", tmp_path / f"a.{suffix}")
-        )
-    assert not list(tmp_path.glob("*a.*"))
-    assert "expected the recorded arrays" in refused(whiskers(run, "--table"))
+        said = refusal(run, "--output", f"a.{suffix}")
+        assert "expected the recorded arrays" in said
+    assert not list(Path().glob("*a.*"))
+    assert "expected the recorded arrays" in refusal(run, "--table")
 
 
-def test_an_episode_that_crashed_before_it_planned(whiskers, run, tmp_path):
-    rows = [json.loads(line) for line in (run / "episodes.jsonl").read_text().splitlines()]
-    crashed = rows[1] | {
-        "outcome": "error",
-        "error": "MemoryError: none left",
-        "n_predictions": 0,
-        "n_steps": 0,
-    }
-    (run / "episodes.jsonl").write_text(
-        "".join(json.dumps(row) + "\n" for row in (rows[0], crashed))
+def test_an_episode_that_crashed_before_it_planned(refusal, run, failure):
+    crashed = replace(
+        failure,
+        outcome=Outcome.ERROR,
+        error="MemoryError: none left",
+        n_predictions=0,
+        n_steps=0,
     )
-    said = refused(
-        whiskers(
-            run,
-            "--episode",
-            8,
-            "--output",
-            tmp_path / "a.html",
-        )
-    )
+    write_rows(run, [crashed])
+    said = refusal(run, "--episode", 8, "--output", "a.html")
     assert "expected a prediction, got none: MemoryError: none left" in said
 
 
-def test_a_port_in_use(whiskers, run):
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
+def test_a_port_in_use(refusal, run):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        assert f"port {port}: expected a free one" in refused(whiskers(run, "--port", port))
+        assert f"port {port}: expected a free one" in refusal(run, "--port", port)
 
 
-def test_no_display_for_a_window(whiskers, run, monkeypatch):
+def test_no_display_for_a_window(refusal, run, monkeypatch):
     monkeypatch.delenv("DISPLAY", raising=False)
     monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
     monkeypatch.setattr("sys.platform", "linux")
-    assert "--native: expected a display" in refused(whiskers(run, "--native"))
+    assert "--native: expected a display" in refusal(run, "--native")
 
 
-def test_it_must_be_clear_what_is_wanted(whiskers, run, tmp_path):
-    assert "got --output and --table" in refused(
-        whiskers(run, "--table", "--output", tmp_path / "a.png")
-    )
-    assert "--camera: expected together with --output <file>.png or <file>.mp4" in refused(
-        whiskers(run, "--camera", "wrist_cam")
-    )
-    assert "--step: expected together with --output <file>.png" in refused(
-        whiskers(run, "--step", 3)
-    )
-    assert (
-        "--intermediate-plans: expected a run recorded with `eval --intermediate-plans`"
-        in refused(whiskers(run, "--intermediate-plans"))
-    )
-    said = refused(whiskers(run, "--policy", "act"))
-    assert "--policy: expected `whiskers live`" in said and "knows what it ran" in said
-    assert "a file that ends in .html or .mp4 or .png" in refused(
-        whiskers(run, "--output", tmp_path / "a.gif")
-    )
-
-
-def test_without_a_run_the_runs_are_listed_and_nothing_else(whiskers, run, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    said = refused(whiskers())
+def test_without_a_run_the_runs_are_listed_and_nothing_else(refusal, run):
+    said = refusal()
     assert "folder of runs 'runs': expected a folder that `eval` wrote to, got none" in said
     assert "eval --policy act --episodes 30" in said
     for flags in (
         ("--table",),
-        ("--output", tmp_path / "a.html"),
+        ("--output", "a.html"),
         ("--episode", 0),
         ("--task", "pick_place"),
     ):
-        assert f"{flags[0]}: expected a run folder, got none" in refused(whiskers(*flags))
-        assert f"got the folder '{run.parent}'" in refused(whiskers(run.parent, *flags))
-    (tmp_path / "file").touch()
-    assert "run.json" in refused(whiskers(tmp_path / "file"))
+        assert f"{flags[0]}: expected a run folder, got none" in refusal(*flags)
+        assert f"got the folder '{run.parent}'" in refusal(run.parent, *flags)
+    Path("file").touch()
+    assert "run.json" in refusal("file")
 
 
-def test_a_place_that_cannot_be_written_to(whiskers, run, tmp_path):
-    (tmp_path / "file").touch()
-    assert "expected a file that can be written" in refused(
-        whiskers(run, "--output", tmp_path / "file" / "a.html")
-    )
-
-
-def test_a_file_of_the_page_that_is_missing_is_named(whiskers, run, tmp_path, monkeypatch):
+def test_a_file_of_the_page_that_is_missing_is_named(refusal, run, tmp_path, monkeypatch):
     web = shutil.copytree(
         ROOT / "viz/web", tmp_path / "web", ignore=shutil.ignore_patterns("node_modules")
     )
     monkeypatch.setattr("viz.page._WEB", web)
-    (web / "dist/viewer.js").unlink()
-    for arguments in (("--output", tmp_path / "a.html"), ("--no-browser",)):
-        said = refused(whiskers(run, *arguments))
-        assert (
-            f"viewer file {str(web / 'dist/viewer.js')!r}: expected a file that comes with Whisker"
-            in said
-        )
-    assert not (tmp_path / "a.html").exists()
+    bundle = web / "dist/viewer.js"
+    bundle.unlink()
+    expected = f"viewer file {str(bundle)!r}: expected a file that comes with Whisker"
+    for arguments in (("--output", "a.html"), ("--no-browser",)):
+        assert expected in refusal(run, *arguments)
+    assert not Path("a.html").exists()
 
 
 def test_a_file_that_cannot_be_read_is_not_taken_for_the_one_to_write(tmp_path, monkeypatch):
@@ -264,22 +238,24 @@ def test_a_file_that_cannot_be_read_is_not_taken_for_the_one_to_write(tmp_path, 
     with pytest.raises(
         WhiskerError, match=f"file '{gone}': expected a file to read, got No such file"
     ):
-        _write(WhiskersConfig(output=tmp_path / "a.png"), None, None)
+        _write(WhiskersConfig(output=Path("a.png")), None, None)
 
 
-def test_a_run_without_its_rows(whiskers, run, tmp_path):
-    (run / "episodes.jsonl").unlink()
-    for arguments in ((), ("--table",), ("--output", tmp_path / "a.html")):
-        said = refused(whiskers(run, *arguments))
-        assert (
-            f"rows file '{run / 'episodes.jsonl'}': "
-            "expected a row for each episode, got No such file" in said
-        )
+def test_a_run_without_its_rows(refusal, run):
+    rows = run / "episodes.jsonl"
+    rows.unlink()
+    expected = f"rows file '{rows}': expected a row for each episode, got No such file"
+    for arguments in ((), ("--table",), ("--output", "a.html")):
+        assert expected in refusal(run, *arguments)
 
 
-def test_what_cannot_run_live_is_refused_before_a_page_is_served(whiskers):
-    assert "'act'" in refused(whiskers("live", "--policy", "akt"))
-    assert "at least 1" in refused(whiskers("live", "--policy", "act", "--max-steps", 0))
-    assert "one that has a single plan" in refused(
-        whiskers("live", "--policy", "scripted", "--samples", 3)
-    )
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        ("--policy akt", "'act'"),
+        ("--policy act --max-steps 0", "at least 1"),
+        ("--policy scripted --samples 3", "one that has a single plan"),
+    ],
+)
+def test_what_cannot_run_live_is_refused_before_a_page_is_served(refusal, flags, said):
+    assert said in refusal("live", *flags.split())

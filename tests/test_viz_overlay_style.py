@@ -13,18 +13,12 @@ from pathlib import Path
 import mujoco
 import numpy as np
 import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+from playwright.sync_api import sync_playwright
+from pytest import approx
 
-from eval.config import EvalConfig
-from eval.episode_loop import evaluate
-from eval.evaluation import set_up
-from eval.provenance import describe
-from eval.run import Run
-from eval.run_folder import RunFolder
-from sim.flags import make_config
-from tests.browser import Viewer, needs_chromium, opened_browser
-from tests.small_checkpoints import save_small_smolvla
-from viz.overlay import Overlay, compute_overlay, find_trail_begin, style_lines
-from viz.page import export_episode, find_row
+from tests.browser import needs_chromium, open_export, opened_browser
+from viz.overlay import compute_overlay, find_trail_begin, style_lines
 from viz.scene_lines import draw_into
 from viz.whiskers import compute_whiskers, load_planned_arrays
 
@@ -60,13 +54,12 @@ gl.drawElementsInstanced = function (...args) {
 """
 
 
-def expected_lines(overlay: Overlay) -> list[dict]:
+def expected_lines(overlay):
     """Return the lines that the table requires for an overlay, each with its path, lowest first."""
     n = max(0, overlay.n_to_execute)
-    intermediate_plans = overlay.intermediate_plans
     paths = {
         "alternative": overlay.alternatives,
-        "intermediate_plan": intermediate_plans,
+        "intermediate_plan": overlay.intermediate_plans,
         "ghost": list(overlay.ghosts)[::-1],
         "other": [],
         "taken": [overlay.taken],
@@ -78,12 +71,14 @@ def expected_lines(overlay: Overlay) -> list[dict]:
     lines = []
     for row in TABLE["lines"]:
         for nth, path in enumerate(paths[row["kind"]]):
-            line = {**row, "path": path}
+            line = {
+                **row,
+                "path": path,
+            }
             if row["turns_to"]:
-                share = nth / len(intermediate_plans)
-                line["colour"] = np.rint(
-                    (1 - share) * np.array(row["colour"]) + share * np.array(row["turns_to"])
-                )
+                share = nth / len(overlay.intermediate_plans)
+                ends = np.array([row["colour"], row["turns_to"]])
+                line["colour"] = np.rint([1 - share, share] @ ends)
             if row["fades"]:
                 age = len(overlay.ghosts) - nth
                 line["opacity"] *= (1 - age / (TABLE["n_ghosts"] + 1)) ** 2
@@ -91,197 +86,163 @@ def expected_lines(overlay: Overlay) -> list[dict]:
     return lines
 
 
-def halo_of(line: dict) -> dict:
-    opacity = line["opacity"] * TABLE["halo_opacity"]
-    width = line["width_px"] + TABLE["halo_wider_px"]
-    return {
-        **line,
+def strokes_of(line):
+    """Return the line, above its halo if it has one."""
+    if not line["halo"]:
+        return [line]
+    halo = {
         "colour": TABLE["halos"][line["halo"]],
-        "opacity": opacity,
-        "width_px": width,
+        "opacity": line["opacity"] * TABLE["halo_opacity"],
+        "width_px": line["width_px"] + TABLE["halo_wider_px"],
     }
+    return [line | halo, line]
 
 
-def dots_of(line: dict) -> dict:
-    return {
-        **line,
-        "width_px": line["width_px"] + TABLE["dot_wider_px"],
-    }
+def dots_of(line):
+    """Return the dots on the points of a line, each with its place."""
+    if not line["has_dots"]:
+        return []
+    dot = line | {"width_px": line["width_px"] + TABLE["dot_wider_px"]}
+    return [(dot, point) for point in line["path"]]
 
 
 def test_every_row_means_something():
     layers = {row["layer"]: row for row in TABLE["layers"]}
     assert {row["layer"] for row in TABLE["lines"]} == set(layers)
-    assert all(ROWS[row["swatch"]]["layer"] == name for name, row in layers.items())
+    for name, layer in layers.items():
+        assert ROWS[layer["swatch"]]["layer"] == name
     keys = [row["key"] for row in layers.values() if row["key"]]
     assert len(set(keys)) == len(keys)
     assert {row["halo"] for row in TABLE["lines"]} <= {None, *TABLE["halos"]}
-    assert (ROWS["intermediate_plan"]["colour"], ROWS["intermediate_plan"]["turns_to"]) == (
-        ROWS["alternative"]["colour"],
-        ROWS["plan"]["colour"],
-    )
-    assert ROWS["plan"]["width_px"] == max(
-        row["width_px"] for row in TABLE["lines"] if row["scenes"]
-    )
+    intermediate = ROWS["intermediate_plan"]
+    assert intermediate["colour"] == ROWS["alternative"]["colour"]
+    assert intermediate["turns_to"] == ROWS["plan"]["colour"]
+    widths = [row["width_px"] for row in TABLE["lines"] if row["scenes"]]
+    assert ROWS["plan"]["width_px"] == max(widths)
 
 
 @pytest.fixture(scope="module")
-def planned(tmp_path_factory):
-    """Return a run with samples and denoising steps, its row, a step and the overlay of that step.
+def step(sampled_run):
+    """Return the step after the last decision of the run."""
+    (row,) = sampled_run.rows
+    return int(sampled_run.load_arrays(row).prediction_step[-1]) + 1
 
-    The step is the one after the last decision.
-    """
-    folder = tmp_path_factory.mktemp("planned")
-    checkpoint = save_small_smolvla(folder / "smolvla")
-    config = make_config(
-        EvalConfig,
-        policy="smolvla",
-        checkpoint=str(checkpoint),
-        max_steps=10,
-        episodes=1,
-        samples=3,
-        intermediate_plans=True,
-    )
-    setup = set_up(config)
-    with closing(setup.env), closing(RunFolder.create(folder, describe(config, setup))) as made:
-        list(evaluate(config, setup, made))
-    run = Run.open(made.path)
-    row = find_row(run, 0)
-    arrays = load_planned_arrays(run, row, with_intermediate_plans=True)
-    with closing(run.open_env(row.task, {})) as env:
+
+@pytest.fixture(scope="module")
+def overlay(sampled_run, step):
+    """Return the overlay of that step."""
+    (row,) = sampled_run.rows
+    arrays = load_planned_arrays(sampled_run, row, with_intermediate_plans=True)
+    with closing(sampled_run.open_env(row.task, {})) as env:
         whiskers = compute_whiskers(env, arrays)
-        dt_s = env.spec.control_dt_s
-    step = int(arrays.prediction_step[-1]) + 1
+    begin = find_trail_begin(arrays.prediction_step, step, env.spec.control_dt_s)
     overlay = compute_overlay(
-        whiskers, arrays, step, find_trail_begin(arrays.prediction_step, step, dt_s)
+        whiskers,
+        arrays,
+        step,
+        begin,
     )
-    assert (
-        len(overlay.ghosts) > 1
-        and len(overlay.alternatives) == 2
-        and len(overlay.intermediate_plans) > 2
-    )
+    assert len(overlay.ghosts) > 1
+    assert len(overlay.alternatives) == 3
+    assert len(overlay.intermediate_plans) > 2
     assert 0 < overlay.n_to_execute < len(overlay.plan) - 1
-    return run, row, step, overlay
+    return overlay
 
 
-def test_python_reads_the_table(planned):
-    *_, overlay = planned
-    lines = style_lines(overlay)
-    expected = expected_lines(overlay)
-    assert [line.style.kind for line in lines] == [line["kind"] for line in expected]
-    for line, wanted in zip(lines, expected, strict=True):
-        np.testing.assert_array_equal(line.path, wanted["path"])
-        np.testing.assert_array_equal(line.colour, wanted["colour"])
-        assert line.opacity == pytest.approx(wanted["opacity"])
+def test_python_reads_the_table(overlay):
+    for line, expected in zip(style_lines(overlay), expected_lines(overlay), strict=True):
+        assert line.style.kind == expected["kind"]
+        assert_array_equal(line.path, expected["path"])
+        assert_array_equal(line.colour, expected["colour"])
+        assert line.opacity == approx(expected["opacity"])
 
 
-def test_the_window_draws_the_table(planned):
+def test_the_window_draws_the_table(overlay):
     """The window draws the lines as tubes, from the highest line down.
 
     Lines that exceed the capacity of the scene are left out.
     """
-    *_, overlay = planned
     scene = mujoco.MjvScene(
         mujoco.MjModel.from_xml_string("<mujoco/>"),
         maxgeom=10_000,
     )
     draw_into(scene, overlay)
     expected = []
-    for line in (line for line in reversed(expected_lines(overlay)) if line["scenes"]):
-        for stroke in (line, halo_of(line)) if line["halo"] else (line,):
-            expected += [(stroke, (a + b) / 2) for a, b in pairwise(line["path"])]
-        expected += [(dots_of(line), point) for point in line["path"]] if line["has_dots"] else []
-    assert scene.ngeom == len(expected)
+    for line in reversed(expected_lines(overlay)):
+        if line["scenes"]:
+            for stroke in reversed(strokes_of(line)):
+                expected += [(stroke, (a + b) / 2) for a, b in pairwise(line["path"])]
+            expected += dots_of(line)
     for geom, (line, middle) in zip(scene.geoms[: scene.ngeom], expected, strict=True):
-        np.testing.assert_allclose(
+        assert_allclose(
             geom.rgba[:3] * geom.emission * 255,
             line["colour"],
             atol=0.01,
         )
         # MuJoCo blends a tube twice.
-        assert 1 - (1 - geom.rgba[3]) ** 2 == pytest.approx(line["opacity"], abs=1e-5)
-        assert geom.size[0] == pytest.approx(line["width_px"] * TABLE["window_radius_m_per_px"])
-        np.testing.assert_allclose(geom.pos, middle, atol=1e-6)
+        assert 1 - (1 - geom.rgba[3]) ** 2 == approx(line["opacity"], abs=1e-5)
+        assert geom.size[0] == approx(line["width_px"] * TABLE["window_radius_m_per_px"])
+        assert_allclose(geom.pos, middle, atol=1e-6)
 
 
 @pytest.fixture(scope="module")
-def drawn(planned, tmp_path_factory):
+def drawn(sampled_page, step):
     """Return what the page drew at the overlay's step.
 
     These are the strokes and the width of its first image, and the scene's lines.
     """
-    run, row, step, _ = planned
-    page = export_episode(
-        run, row, tmp_path_factory.mktemp("page") / "page.html", show_intermediate=True
-    )
-    sync_api = pytest.importorskip("playwright.sync_api")
-    with sync_api.sync_playwright() as playwright, opened_browser(playwright) as browser:
-        viewer = Viewer(
-            browser,
-            page.as_uri(),
-            offline=True,
-            init_script=SPY,
-        )
-        viewer.press("Home", *["ArrowRight"] * step)
-        assert viewer.state["step"] == step
-        viewer.wait(lambda: viewer.state["at_rest"])
-        strokes = viewer.page.evaluate("document.querySelector('.cameras canvas').strokes")
-        width = viewer.page.evaluate(
-            "document.querySelector('.cameras canvas').width / devicePixelRatio"
+    with sync_playwright() as playwright, opened_browser(playwright) as browser:
+        viewer = open_export(browser, sampled_page, init_script=SPY)
+        assert viewer.press("Home", *["ArrowRight"] * step)["step"] == step
+        viewer.wait_for(at_rest=True)
+        strokes, width = viewer.page.eval_on_selector(
+            ".cameras canvas", "canvas => [canvas.strokes, canvas.width / devicePixelRatio]"
         )
         lines = np.array(
             viewer.page.evaluate("window.__lines"),
             np.float32,
-        ).reshape(-1, 12)
+        )
         assert not viewer.complaints
-    return strokes, width, lines
+    return strokes, width, lines.reshape(-1, 12)
 
 
 @needs_chromium
-def test_the_pages_images_draw_the_table(planned, drawn):
-    *_, overlay = planned
+def test_the_pages_images_draw_the_table(overlay, drawn):
     strokes, width, _ = drawn
     # A small image does not show earlier plans.
     assert width < TABLE["image_width_px"]
     expected = []
     for line in expected_lines(overlay):
         if line["images"] == "all":
-            expected += [halo_of(line), line] if line["halo"] else [line]
-    assert len(strokes) == len(expected)
+            expected += strokes_of(line)
     scale = (width / TABLE["image_width_px"]) ** 0.5
     for (style, line_width), line in zip(strokes, expected, strict=True):
         *colour, opacity = read_colour(style)
-        np.testing.assert_array_equal(colour, line["colour"])
-        assert opacity == pytest.approx(line["opacity"], abs=0.005)
-        assert line_width == pytest.approx(line["width_px"] * scale, rel=1e-5)
+        assert_array_equal(colour, line["colour"])
+        assert opacity == approx(line["opacity"], abs=0.005)
+        assert line_width == approx(line["width_px"] * scale, rel=1e-5)
 
 
 @needs_chromium
-def test_the_pages_scene_draws_the_table(planned, drawn):
-    *_, overlay = planned
-    _, _, lines = drawn
+def test_the_pages_scene_draws_the_table(overlay, drawn):
+    *_, lines = drawn
     expected = []
     for line in expected_lines(overlay):
         if line["scenes"]:
-            for stroke in (halo_of(line), line) if line["halo"] else (line,):
-                expected += [(stroke, a, b) for a, b in pairwise(line["path"])]
-            expected += (
-                [(dots_of(line), point, point) for point in line["path"]]
-                if line["has_dots"]
-                else []
-            )
-    assert len(lines) == len(expected)
+            for stroke in strokes_of(line):
+                expected += [(stroke, *ends) for ends in pairwise(line["path"])]
+            expected += [(dot, point, point) for dot, point in dots_of(line)]
     for values, (line, start, end) in zip(lines, expected, strict=True):
-        np.testing.assert_allclose(values[:6], [*start, *end], atol=1e-6)
-        np.testing.assert_allclose(values[6:9] * 255, line["colour"], atol=0.01)
-        np.testing.assert_allclose(
+        assert_allclose(values[:6], [*start, *end], atol=1e-6)
+        assert_allclose(values[6:9] * 255, line["colour"], atol=0.01)
+        assert_allclose(
             values[9:11],
             [line["opacity"], line["width_px"]],
             rtol=1e-5,
         )
 
 
-def read_colour(style: str) -> list[float]:
+def read_colour(style):
     """Return red, green, blue and opacity of a colour as a canvas writes it.
 
     The canvas writes #rrggbb, or rgba(...) if the colour is translucent.

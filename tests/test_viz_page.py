@@ -1,99 +1,92 @@
 """The page receives the recorded data and the images that the policy observed."""
 
-import base64
-import gzip
-import json
 import re
+from urllib.request import urlopen
 
 import cv2
+import imageio.v3 as iio
 import numpy as np
 import pytest
+from numpy.testing import assert_allclose, assert_array_equal
 
 from eval.drivers import play_episode
-from eval.episode_row import load_rows
 from eval.evaluation import set_up
 from eval.rollout import Decision, RolloutSettings
-from eval.run import Run
-from sim.capabilities import Drawable
 from sim.errors import WhiskerError
 from tests.conftest import FAILING
+from tests.exports import decode, read_inlined
 from tests.runs import load_whiskers
-from tests.without import Without
 from viz.image_encoding import BUDGET_BYTES, LOSSLESS, choose_encoding
 from viz.page import export_episode, find_row
 from viz.page_data import encode_array, scene_data
 
 
-def decode(array):
-    content = np.frombuffer(
-        base64.b64decode(array["base64"]),
-        np.dtype(array["dtype"]),
-    )
-    return content.reshape(array["shape"])
-
-
 def decode_image(url):
     assert url.startswith("data:image/webp;base64,")
-    content = np.frombuffer(
-        base64.b64decode(url.partition(",")[2]),
-        np.uint8,
-    )
-    return cv2.cvtColor(
-        cv2.imdecode(content, cv2.IMREAD_COLOR),
-        cv2.COLOR_BGR2RGB,
-    )
+    with urlopen(url) as content:
+        return iio.imread(content.read())
 
 
-def read_inlined(file):
-    """Return the data that an export carries."""
-    (packed,) = re.findall(r'id="inlined">([^<]*)<', file.read_text())
-    return json.loads(gzip.decompress(base64.b64decode(packed)))
+# The texts that an export reports, each with its number of steps.
+PROGRESS = {
+    "simulating the plans of prediction": 15,
+    "rendering image": 30,
+    "reading moment": 301,
+}
 
 
 @pytest.fixture(scope="module")
-def page(failed_run, tmp_path_factory):
-    """Return the file and the data of the failed episode's export."""
-    file = tmp_path_factory.mktemp("export") / "failed.html"
-    export_episode(
-        Run.open(failed_run),
-        find_row(Run.open(failed_run), 8),
-        file,
+def said():
+    """Return a list of the progress that the export reports."""
+    return []
+
+
+@pytest.fixture(scope="module")
+def file(opened_run, failure, said, tmp_path_factory):
+    """Return the failed episode's export."""
+    return export_episode(
+        opened_run,
+        failure,
+        tmp_path_factory.mktemp("export") / "failed.html",
+        report=lambda *progress: said.append(progress),
     )
-    return file, read_inlined(file)
 
 
-def test_an_export_is_one_small_file_that_fetches_nothing(page):
-    file, _ = page
+@pytest.fixture(scope="module")
+def data(file):
+    """Return the data that the export carries."""
+    return read_inlined(file)
+
+
+@pytest.fixture(scope="module")
+def part(data):
+    """Return the only part of the exported episode."""
+    (part,) = data["episodes"]["pick_place/8"]["parts"]
+    return part
+
+
+@pytest.fixture(scope="module")
+def arrays(opened_run, failure):
+    """Return the recorded arrays of the exported episode."""
+    return opened_run.load_arrays(failure)
+
+
+def test_an_export_is_one_small_file_that_fetches_nothing(file):
     html = file.read_text()
     assert file.stat().st_size < 1.5e6
     assert not re.findall(r"<(?:script|link|img|iframe)[^>]+(?:src|href)=", html)
     assert "default-src 'none'" in html
 
 
-def test_an_export_says_how_far_it_is(failed_run, tmp_path):
-    said = []
-    run = Run.open(failed_run)
-    export_episode(
-        run,
-        find_row(run, 8),
-        tmp_path / "page.html",
-        report=lambda *progress: said.append(progress),
-    )
-    for what, n_all in (
-        ("simulating the plans of prediction", 15),
-        ("rendering image", 30),
-        ("reading moment", 301),
-    ):
-        begun = [n_begun for said_what, n_begun, of in said if said_what == what and of == n_all]
-        assert begun == sorted(begun) and begun[0] == 1 and n_all - begun[-1] < 2
+def test_an_export_says_how_far_it_is(file, said):
+    for expected, n_all in PROGRESS.items():
+        begun = [n_begun for text, n_begun, of in said if (text, of) == (expected, n_all)]
+        assert begun == sorted(begun)
+        assert begun[0] == 1
+        assert n_all - begun[-1] < 2
 
 
-def test_the_exported_arrays_are_the_recorded_ones(page, failed_run):
-    _, data = page
-    row = find_row(Run.open(failed_run), 8)
-    arrays = Run.open(failed_run).load_arrays(row)
-    whiskers = load_whiskers(Run.open(failed_run), row)
-    (part,) = data["episodes"]["pick_place/8"]["parts"]
+def test_the_exported_arrays_are_the_recorded_ones(part, arrays, opened_run, failure):
     for name, expected in [
         ("state", arrays.state),
         ("action", arrays.action),
@@ -101,85 +94,83 @@ def test_the_exported_arrays_are_the_recorded_ones(page, failed_run):
         ("object", arrays.object_pos_world),
         ("progress", arrays.progress),
     ]:
-        np.testing.assert_array_equal(
-            decode(part["moments"][name]), expected.astype(decode(part["moments"][name]).dtype)
-        )
+        shown = decode(part["moments"][name])
+        assert_array_equal(shown, expected.astype(shown.dtype))
     assert len(decode(part["moments"]["body_pose"])) == len(arrays.state) == 301
-    assert [decision["step"] for decision in part["decisions"]] == arrays.prediction_step.tolist()
-    for index, decision in enumerate(part["decisions"]):
-        np.testing.assert_array_equal(
-            decode(decision["path"]), whiskers.path_world[index].astype(np.float32)
-        )
-        np.testing.assert_array_equal(decode(decision["chunk"]), arrays.chunk[index])
-        assert decision["n_executed"] == arrays.n_executed[index]
+    decisions = part["decisions"]
+    assert [decision["step"] for decision in decisions] == arrays.prediction_step.tolist()
+    assert [decision["n_executed"] for decision in decisions] == arrays.n_executed.tolist()
+    paths = load_whiskers(opened_run, failure).path_world.astype(np.float32)
+    for decision, path, chunk in zip(
+        decisions,
+        paths,
+        arrays.chunk,
+        strict=True,
+    ):
+        assert_array_equal(decode(decision["path"]), path)
+        assert_array_equal(decode(decision["chunk"]), chunk)
 
 
-def test_the_images_are_what_the_policy_saw_bit_by_bit(page):
-    _, data = page
+def test_the_images_are_what_the_policy_saw_bit_by_bit(part):
     setup = set_up(FAILING)
-    (part,) = data["episodes"]["pick_place/8"]["parts"]
     shown = iter(part["decisions"])
+    settings = RolloutSettings(setup.n_action_steps, max_steps=61)
     for event in play_episode(
-        setup.env, setup.policy, 8, RolloutSettings(setup.n_action_steps, max_steps=61)
+        setup.env,
+        setup.policy,
+        8,
+        settings,
     ):
         if isinstance(event, Decision):
             decision = next(shown)
             assert decision["step"] == event.step
             for camera, image in event.observation.images.items():
-                np.testing.assert_array_equal(
-                    decode_image(decision["cameras"][camera]["src"]), image
-                )
-                projection = np.reshape(
-                    decision["cameras"][camera]["projection"],
-                    (3, 4),
-                )
-                np.testing.assert_allclose(
-                    projection, setup.env.projection(camera), rtol=1e-12, atol=1e-12
+                view = decision["cameras"][camera]
+                assert_array_equal(decode_image(view["src"]), image)
+                projection = setup.env.projection(camera).ravel()
+                assert_allclose(
+                    np.ravel(view["projection"]),
+                    projection,
+                    rtol=1e-12,
+                    atol=1e-12,
                 )
     assert next(shown)["step"] == 80
     setup.env.close()
 
 
-def test_the_bodies_of_a_moment_are_where_the_state_says(page, failed_run, blind_env):
-    _, data = page
-    arrays = Run.open(failed_run).load_arrays(find_row(Run.open(failed_run), 8))
-    (part,) = data["episodes"]["pick_place/8"]["parts"]
-    bodies = data["scenes"]["pick_place"]["bodies"]
+def test_the_bodies_of_a_moment_are_where_the_state_says(data, part, arrays):
+    block = data["scenes"]["pick_place"]["bodies"].index("block")
     poses = decode(part["moments"]["body_pose"])
-    np.testing.assert_allclose(
-        poses[:, bodies.index("block"), :3], arrays.object_pos_world, atol=1e-6
-    )
+    assert_allclose(poses[:, block, :3], arrays.object_pos_world, atol=1e-6)
 
 
 def test_a_mesh_survives_its_sixteen_bits(blind_env):
-    geometry = blind_env.geometry()
+    meshes = blind_env.geometry().meshes
     for mesh, sent in zip(
-        geometry.meshes,
+        meshes,
         scene_data(blind_env)["meshes"],
         strict=True,
     ):
         vertices = np.array(sent["origin"]) + sent["step"] * decode(sent["vertices"])
-        np.testing.assert_allclose(vertices, mesh.vertices, atol=1e-5)
-        np.testing.assert_array_equal(decode(sent["faces"]), mesh.faces)
+        assert_allclose(vertices, mesh.vertices, atol=1e-5)
+        assert_array_equal(decode(sent["faces"]), mesh.faces)
 
 
-def test_what_cannot_be_drawn_is_shown_without_its_shapes(page, failed_run, monkeypatch, tmp_path):
+@pytest.mark.usefixtures("undrawable")
+def test_what_cannot_be_drawn_is_shown_without_its_shapes(
+    data, part, opened_run, failure, tmp_path
+):
     """The images and the paths of the plans are the same; the page says why there is no scene."""
-    _, whole = page
-    open_env = Run.open_env
-    monkeypatch.setattr(
-        Run, "open_env", lambda run, *asked: Without(open_env(run, *asked), Drawable)
-    )
-    run = Run.open(failed_run)
-    data = read_inlined(export_episode(run, find_row(run, 8), tmp_path / "page.html"))
-    scene = data["scenes"]["pick_place"]
+    bare = read_inlined(export_episode(opened_run, failure, tmp_path / "page.html"))
+    scene = bare["scenes"]["pick_place"]
     assert scene["why_empty"] == (
         "so101/pick_place cannot be drawn in 3D: the environment has no capability 'drawable'."
     )
-    assert "why_empty" not in whole["scenes"]["pick_place"] and not scene["shapes"]
-    (part,), (other,) = (pages["episodes"]["pick_place/8"]["parts"] for pages in (data, whole))
-    assert decode(part["moments"]["body_pose"]).shape == (301, len(scene["bodies"]), 7)
-    for decision, drawn in zip(part["decisions"], other["decisions"], strict=True):
+    assert "why_empty" not in data["scenes"]["pick_place"]
+    assert not scene["shapes"]
+    (bare_part,) = bare["episodes"]["pick_place/8"]["parts"]
+    assert decode(bare_part["moments"]["body_pose"]).shape == (301, len(scene["bodies"]), 7)
+    for decision, drawn in zip(bare_part["decisions"], part["decisions"], strict=True):
         assert decision["path"] == drawn["path"]
         for camera, view in decision["cameras"].items():
             assert view == drawn["cameras"][camera] | {"projection": None}
@@ -191,27 +182,28 @@ def test_what_cannot_be_drawn_is_shown_without_its_shapes(page, failed_run, monk
 )
 def test_arrays_keep_shape_and_values(dtype):
     array = (np.arange(24).reshape(2, 3, 4) % 2).astype(dtype)
-    np.testing.assert_array_equal(
+    assert_array_equal(
         decode(encode_array(array[:, ::-1])),
         array[:, ::-1],
     )
     assert decode(encode_array(array[:0])).shape == (0, 3, 4)
 
 
+def draw_noise(*shape):
+    return np.random.default_rng(0).integers(
+        0,
+        256,
+        shape,
+        dtype=np.uint8,
+    )
+
+
 def test_images_are_kept_bit_by_bit_while_there_is_room():
-    rng = np.random.default_rng(0)
-    small = [
-        rng.integers(
-            0,
-            256,
-            (16, 20, 3),
-            dtype=np.uint8,
-        )
-        for _ in range(40)
-    ]
-    assert choose_encoding(small) == LOSSLESS and choose_encoding([]) == LOSSLESS
+    small = list(draw_noise(40, 16, 20, 3))
+    assert choose_encoding(small) == LOSSLESS
+    assert choose_encoding([]) == LOSSLESS
     for image in small[:3]:
-        np.testing.assert_array_equal(
+        assert_array_equal(
             decode_image(LOSSLESS.as_url(image)),
             image,
         )
@@ -228,21 +220,9 @@ def test_images_are_kept_bit_by_bit_while_there_is_room():
 )
 def test_many_or_large_images_stay_within_the_budget(n_images, edge_px):
     """The images are smooth with a little noise, as those of a camera are."""
-    rng = np.random.default_rng(0)
-    image = cv2.resize(
-        rng.integers(
-            0,
-            256,
-            (12, 12, 3),
-            dtype=np.uint8,
-        ),
-        (edge_px, edge_px),
-    )
-    image = np.clip(
-        image + rng.normal(0, 2, image.shape),
-        0,
-        255,
-    ).astype(np.uint8)
+    image = cv2.resize(draw_noise(12, 12, 3), (edge_px, edge_px))
+    noise = np.random.default_rng(0).normal(0, 2, image.shape)
+    image = np.clip(image + noise, 0, 255).astype(np.uint8)
     encoding = choose_encoding([image] * n_images)
     assert len(encoding.encode(image)) * n_images <= BUDGET_BYTES
     shown = cv2.resize(
@@ -252,12 +232,12 @@ def test_many_or_large_images_stay_within_the_budget(n_images, edge_px):
     assert np.abs(shown.astype(int) - image).mean() < 10
 
 
-def test_the_first_failure_is_opened_unless_another_is_asked_for(failed_run):
-    assert find_row(Run.open(failed_run), None).episode_index == 8
-    assert find_row(Run.open(failed_run), 7).success and len(load_rows(failed_run)) == 2
-    with pytest.raises(
-        WhiskerError, match=r"episode 3 in .*: expected one that was run, got episodes 7, 8"
-    ):
-        find_row(Run.open(failed_run), 3)
+def test_the_first_failure_is_opened_unless_another_is_asked_for(opened_run):
+    success, failure = opened_run.rows
+    assert find_row(opened_run, None) == failure
+    assert find_row(opened_run, 7) == success
+    expected = r"episode 3 in .*: expected one that was run, got episodes 7, 8"
+    with pytest.raises(WhiskerError, match=expected):
+        find_row(opened_run, 3)
     with pytest.raises(WhiskerError, match="none; its tasks are pick_place"):
-        find_row(Run.open(failed_run), None, "pour")
+        find_row(opened_run, None, "pour")

@@ -4,21 +4,23 @@ The map also says when there are too few episodes to count.
 """
 
 import re
-from collections import Counter
+from bisect import bisect
 from dataclasses import replace
 from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+from numpy.testing import assert_array_equal
+from pytest import approx
 from scipy.stats import binom
 
-from eval.episode_row import EpisodeRow
 from eval.outcome import Outcome
 from eval.proportions import compute_wilson_interval
 from eval.run import Run
 from eval.run_folder import arrays_path
 from sim.errors import UnknownNameError
 from sim.so101.scene_config import BASE_XY_M
+from tests.test_viz_report import make_row
 from viz.report.start_map import (
     LEAST_IN_CELL,
     StartScalar,
@@ -37,32 +39,34 @@ FAILURES = (
 
 
 def make_rows(success):
-    return [
-        EpisodeRow(
-            task="task",
-            episode_index=i,
-            outcome=Outcome.SUCCESS if good else FAILURES[i % len(FAILURES)],
-            success=bool(good),
-            n_steps=10,
-            decided_at_step=10,
-            failed_stage=None if good else "grasped",
-            max_object_height_m=0.0,
-            final_goal_distance_m=0.1,
-            n_predictions=1,
-            n_clipped_steps=0,
-            error="",
-            duration_s=1.0,
-        )
-        for i, good in enumerate(success)
-    ]
+    """Return a row for each of these successes and failures."""
+    rows = []
+    for i, is_success in enumerate(success):
+        row = make_row("task", i, decisive_step=None, decisive_event=None)
+        if not is_success:
+            outcome = FAILURES[i % len(FAILURES)]
+            row = replace(
+                row,
+                outcome=outcome,
+                success=False,
+                failed_stage="grasped",
+            )
+        rows.append(row)
+    return rows
 
 
-def xy(values):
-    return [StartScalar(f"object {name}", "m", values[:, i]) for i, name in enumerate("xy")]
+def map_of(success, values):
+    """Return the map of episodes whose objects begin at these (x, y)."""
+    scalars = [StartScalar(f"object {name}", "m", values[:, i]) for i, name in enumerate("xy")]
+    return compute_start_map(make_rows(success), *scalars)
 
 
-def draw(n, seed=0):
-    return np.random.default_rng(seed).uniform((0.16, -0.12), (0.28, -0.04), size=(n, 2))
+def draw(n):
+    return np.random.default_rng(0).uniform((0.16, -0.12), (0.28, -0.04), size=(n, 2))
+
+
+def alternate(n):
+    return np.arange(n) % 2 == 0
 
 
 @pytest.mark.parametrize(
@@ -70,35 +74,26 @@ def draw(n, seed=0):
     [12, 40, 333],
 )
 def test_counts_are_those_of_a_loop_over_the_episodes(n):
-    values = draw(n)
+    places = draw(n)
     success = np.arange(n) % 3 == 0
-    start_map = compute_start_map(make_rows(success), *xy(values))
-    bins = [
-        np.minimum(
-            np.searchsorted(axis.edges, column, side="right") - 1,
-            len(axis.edges) - 2,
+    start_map = map_of(success, places)
+    n_episodes = np.zeros_like(start_map.n_episodes)
+    n_success = np.zeros_like(start_map.n_success)
+    for place, is_success in zip(places, success, strict=True):
+        cell = tuple(
+            min(bisect(axis.edges, value), len(axis.edges) - 1) - 1
+            for axis, value in zip(start_map.axes, place, strict=True)
         )
-        for axis, column in zip(start_map.axes, values.T, strict=False)
-    ]
-    assert len(start_map.axes) == 2 and start_map.n_episodes.sum() == n
-    for counts, chosen in (
-        (start_map.n_episodes, np.ones(n, bool)),
-        (start_map.n_success, success),
-    ):
-        brute = Counter(zip(*(column[chosen].tolist() for column in bins), strict=True))
-        assert {cell: int(counts[cell]) for cell in np.ndindex(counts.shape)} == {
-            cell: brute[cell] for cell in np.ndindex(counts.shape)
-        }
-    edges = [axis.edges for axis in start_map.axes]
-    np.testing.assert_array_equal(
-        start_map.n_episodes,
-        np.histogram2d(*values.T, edges)[0],
-    )
+        n_episodes[cell] += 1
+        n_success[cell] += is_success
+    assert_array_equal(start_map.n_episodes, n_episodes)
+    assert_array_equal(start_map.n_success, n_success)
 
 
 def test_the_least_of_a_cell_is_where_all_of_them_succeeding_excludes_a_coin():
-    assert compute_wilson_interval(LEAST_IN_CELL, LEAST_IN_CELL)[0] > 0.5
-    assert compute_wilson_interval(LEAST_IN_CELL - 1, LEAST_IN_CELL - 1)[0] < 0.5
+    for n, is_above in ((LEAST_IN_CELL, True), (LEAST_IN_CELL - 1, False)):
+        low, _ = compute_wilson_interval(n, n)
+        assert (low > 0.5) == is_above
 
 
 @pytest.mark.parametrize(
@@ -110,150 +105,174 @@ def test_few_cells_of_evenly_spread_starts_are_too_thin(n):
 
     With one more cell it would be more.
     """
-    start_map = compute_start_map(make_rows(np.arange(n) % 2 == 0), *xy(draw(n)))
-    n_cells = start_map.n_episodes.size
+    n_cells = map_of(alternate(n), draw(n)).n_episodes.size
+    assert n_cells > 1
     drawn = np.random.default_rng(1).multinomial(n, np.full(n_cells, 1 / n_cells), size=4000)
     assert (drawn < LEAST_IN_CELL).mean() < 0.105
-    assert n_cells > 1 and binom.cdf(LEAST_IN_CELL - 1, n, 1 / (2 * n_cells)) > 0.1
+    assert binom.cdf(LEAST_IN_CELL - 1, n, 1 / (2 * n_cells)) > 0.1
 
 
 def test_too_few_episodes_are_not_judged_and_it_says_so():
-    start_map = compute_start_map(make_rows([True] * 6 + [False] * 5), *xy(draw(11)))
+    start_map = map_of([True] * 6 + [False] * 5, draw(11))
     assert start_map.sentence == (
         "11 episodes are too few for a map of success by the start; it takes 12 or more."
     )
     svg = start_map_svg(start_map)
-    assert (
-        'class="cell"' not in svg and "succeed</text>" not in svg and svg.count('class="mark') >= 11
-    )
-    assert compute_start_map(make_rows([True] * 12), *xy(draw(12))).remark == ""
+    assert 'class="cell"' not in svg
+    assert "succeed</text>" not in svg
+    assert svg.count('class="mark') >= 11
+    assert map_of([True] * 12, draw(12)).remark == ""
 
 
 def test_a_cell_with_too_few_is_hatched_and_the_others_are_coloured():
     values = draw(60)
     # The start is alone in its corner.
     values[0] = 0.5, 0.5
-    start_map = compute_start_map(make_rows(np.arange(60) % 2 == 0), *xy(values))
-    judged = [start_map.is_judged(*cell) for cell in np.ndindex(start_map.n_episodes.shape)]
-    assert not start_map.is_judged(*(n - 1 for n in start_map.n_episodes.shape)) and any(judged)
+    start_map = map_of(alternate(60), values)
+    is_judged = [start_map.is_judged(*cell) for cell in np.ndindex(start_map.n_episodes.shape)]
+    assert not is_judged[-1]
+    n_judged = sum(is_judged)
+    assert n_judged > 0
     svg = start_map_svg(start_map)
     # The legend adds five steps.
-    assert len(re.findall(r'class="cell"[^>]*fill-opacity', svg)) == sum(judged) + 5
-    assert svg.count("url(#hatch-") == len(judged) - sum(judged) + 1
+    assert len(re.findall(r'class="cell"[^>]*fill-opacity', svg)) == n_judged + 5
+    assert svg.count("url(#hatch-") == len(is_judged) - n_judged + 1
     assert "fewer than 4 episodes" in svg
 
 
 def test_one_place_for_all_is_said_and_not_drawn():
-    start_map = compute_start_map(make_rows([True, False] * 10), *xy(np.full((20, 2), 0.2)))
+    place = np.full((20, 2), 0.2)
+    start_map = map_of(alternate(20), place)
     assert start_map.sentence.startswith(
         "All 20 episodes begin at one place (object x 0.2 m, object y 0.2 m)"
     )
-    assert start_map_svg(start_map) == "" and start_map.table[1] == []
-    single = compute_start_map(make_rows([True]), *xy(np.full((1, 2), 0.2)))
-    assert "a single episode" in single.sentence
-    assert "No episode" in compute_start_map([], *xy(np.empty((0, 2)))).sentence
+    assert start_map_svg(start_map) == ""
+    assert start_map.table[1] == []
+    assert "a single episode" in map_of([True], place[:1]).sentence
+    assert "No episode" in map_of([], place[:0]).sentence
 
 
 def test_starts_along_one_axis_are_bars():
     values = draw(60)
     values[:, 1] = -0.08
-    start_map = compute_start_map(make_rows(values[:, 0] > 0.22), *xy(values))
-    assert (
-        start_map.y is None
-        and start_map.n_episodes.shape[1] == 1
-        and start_map.n_episodes.sum() == 60
-    )
-    assert "object x ≥ 0.2" in start_map.sentence and start_map.is_region_shown
-    assert (
-        start_map_svg(start_map).count('class="interval"')
-        == (start_map.n_episodes >= LEAST_IN_CELL).sum() + 1
-    )
+    start_map = map_of(values[:, 0] > 0.22, values)
+    assert start_map.y is None
+    assert start_map.n_episodes.shape[1] == 1
+    assert start_map.n_episodes.sum() == 60
+    assert "object x ≥ 0.2" in start_map.sentence
+    assert start_map.is_region_shown
+    n_judged = (start_map.n_episodes >= LEAST_IN_CELL).sum()
+    assert start_map_svg(start_map).count('class="interval"') == n_judged + 1
 
 
 def test_absent_starts_and_crashes_are_counted_apart():
-    values = draw(40)
-    rows = make_rows(np.arange(40) % 2 == 0)
-    values[3] = np.nan
+    x, y = draw(40).T
+    x[3] = y[3] = np.nan
+    rows = make_rows(alternate(40))
     rows[5] = replace(
         rows[5],
         outcome=Outcome.ERROR,
         success=False,
         error="Crash: it did",
     )
-    start_map = compute_start_map(rows, *xy(values))
+    scalars = StartScalar("object x", "m", x), StartScalar("object y", "m", y)
+    start_map = compute_start_map(rows, *scalars)
     assert (start_map.n_episodes.sum(), start_map.n_unplaced, start_map.n_errors) == (38, 1, 1)
     assert {point.row.episode_index for point in start_map.points} == set(range(40)) - {3, 5}
 
 
 def test_a_region_is_outlined_where_it_is():
     values = draw(80)
-    start_map = compute_start_map(
-        make_rows((values[:, 0] > 0.22) & (values[:, 1] > -0.08)), *xy(values)
+    start_map = map_of(
+        (values > (0.22, -0.08)).all(axis=1),
+        values,
     )
-    assert start_map.is_region_shown and "Success depends on the start" in start_map.sentence
+    assert start_map.is_region_shown
+    assert "Success depends on the start" in start_map.sentence
     root = ElementTree.fromstring(start_map_svg(start_map))
-    outline = root.find("rect[@class='region']")
-    frame = root.find("rect[@class='frame']")
-    right, top = (
-        float(frame.get(a)) + float(frame.get(b)) for a, b in (("x", "width"), ("y", "y"))
-    )
-    assert float(outline.get("x")) + float(outline.get("width")) == pytest.approx(right, abs=0.2)
-    assert float(outline.get("y")) == pytest.approx(top / 2, abs=0.2)
-    shares = [float(outline.get(size)) / float(frame.get(size)) for size in ("width", "height")]
-    np.testing.assert_allclose(shares, 0.5, atol=0.1)
+
+    def rect(name):
+        attributes = root.find(f"rect[@class='{name}']").attrib
+        return [float(attributes[each]) for each in ("x", "y", "width", "height")]
+
+    x, y, width, height = rect("region")
+    frame_x, frame_y, frame_width, frame_height = rect("frame")
+    assert x + width == approx(frame_x + frame_width, abs=0.2)
+    assert y == approx(frame_y, abs=0.2)
+    assert width / frame_width == approx(0.5, abs=0.1)
+    assert height / frame_height == approx(0.5, abs=0.1)
     assert not replace(start_map, n_tests=10**9).is_region_shown
 
 
 def test_marks_of_outcomes_differ_in_shape_and_lead_to_their_episodes():
-    start_map = compute_start_map(make_rows(np.arange(40) % 2 == 0), *xy(draw(40)))
-    svg = start_map_svg(
-        start_map,
-        lambda point: f"#{point.row.episode_index}&x" if point.row.episode_index else None,
+    def link_to(point):
+        index = point.row.episode_index
+        return f"#{index}&x" if index else None
+
+    root = ElementTree.fromstring(
+        start_map_svg(
+            map_of(alternate(40), draw(40)),
+            link_to,
+        )
     )
-    root = ElementTree.fromstring(svg)
-    assert sorted(int(a.get("href")[1:-2]) for a in root.findall("a")) == list(range(1, 40))
-    shapes = {
-        mark.find("title").text.partition(": ")[2]: mark.get("d") for mark in root.findall("a/path")
-    }
+    links = {a.get("href") for a in root.iter("a")}
+    assert links == {f"#{index}&x" for index in range(1, 40)}
+    shapes = {}
+    for mark in root.iterfind("a/path"):
+        _, _, outcome = mark.findtext("title").partition(": ")
+        shapes[outcome] = mark.get("d")
     # Even episodes succeed, and the odd ones alternate between two failures.
     assert len(set(shapes.values())) == len(shapes) == 3
 
 
-def test_the_maps_of_a_run_are_of_its_recorded_arrays(failed_run, tmp_path):
-    run = Run.open(failed_run)
-    (start_map,) = load_start_maps(run).values()
-    starts = np.array([run.load_arrays(row).object_pos_world[0] for row in run.rows])
-    np.testing.assert_array_equal(
+def test_the_maps_of_a_run_are_of_its_recorded_arrays(opened_run):
+    (start_map,) = load_start_maps(opened_run).values()
+    arrays = [opened_run.load_arrays(row) for row in opened_run.rows]
+    starts = np.array([each.object_pos_world[0] for each in arrays])
+    assert_array_equal(
         [[point.x, point.y] for point in start_map.points],
         starts[:, :2],
     )
-    assert start_map.base_xy_m == BASE_XY_M and "robot's base" in start_map_svg(start_map)
-    scalars = load_start_scalars(run, run.rows, ("object z", "gripper.pos"))
-    np.testing.assert_array_equal(scalars[0].values, starts[:, 2])
-    assert scalars[1].values.tolist() == [
-        float(run.load_arrays(row).state[0, 5]) for row in run.rows
-    ]
+    assert start_map.base_xy_m == BASE_XY_M
+    assert "robot's base" in start_map_svg(start_map)
+    z, gripper = load_start_scalars(opened_run, opened_run.rows, ("object z", "gripper.pos"))
+    assert_array_equal(z.values, starts[:, 2])
+    assert_array_equal(
+        gripper.values,
+        [each.state[0, 5] for each in arrays],
+    )
     with pytest.raises(UnknownNameError, match="object x"):
-        load_start_scalars(run, run.rows, ("objekt x",))
+        load_start_scalars(opened_run, opened_run.rows, ("objekt x",))
 
 
-def test_objects_of_different_goals_are_not_put_into_one_map(failed_run, monkeypatch):
-    run = Run.open(failed_run)
-    rows = [replace(row, goal=f"in block {i}") for i, row in enumerate(run.rows)]
+def test_objects_of_different_goals_are_not_put_into_one_map(opened_run, monkeypatch):
+    rows = [
+        replace(
+            row,
+            goal=f"in block {row.episode_index}",
+        )
+        for row in opened_run.rows
+    ]
     monkeypatch.setattr(Run, "rows", rows)
-    (start_map,) = load_start_maps(run).values()
-    assert "rest on 2 goals" in start_map.sentence and start_map_svg(start_map) == ""
-    (of_joints,) = load_start_maps(run, ("gripper.pos",)).values()
+    (start_map,) = load_start_maps(opened_run).values()
+    assert "rest on 2 goals" in start_map.sentence
+    assert start_map_svg(start_map) == ""
+    (of_joints,) = load_start_maps(opened_run, ("gripper.pos",)).values()
     assert "begin at one place" in of_joints.sentence
 
 
-def test_a_column_of_the_rows_is_a_scalar_and_a_lost_file_has_no_start(failed_run):
-    run = Run.open(failed_run)
-    rows = [replace(row, extra={"lamp_lux": 100 * i}) for i, row in enumerate(run.rows)]
-    lost = replace(rows[1], episode_index=99)
-    assert not (run.path / arrays_path(lost)).exists()
-    lamp, x = load_start_scalars(run, [rows[0], lost], ("lamp_lux", "object x"))
-    assert lamp.values.tolist() == [0.0, 100.0] and np.isnan(x.values).tolist() == [False, True]
+def test_a_column_of_the_rows_is_a_scalar_and_a_lost_file_has_no_start(opened_run):
+    first, second = opened_run.rows
+    first = replace(first, extra={"lamp_lux": 0})
+    lost = replace(
+        second,
+        extra={"lamp_lux": 100},
+        episode_index=99,
+    )
+    assert not (opened_run.path / arrays_path(lost)).exists()
+    lamp, x = load_start_scalars(opened_run, [first, lost], ("lamp_lux", "object x"))
+    assert lamp.values.tolist() == [0.0, 100.0]
+    assert np.isnan(x.values).tolist() == [False, True]
 
 
 def test_the_base_is_where_the_model_has_it(blind_env):

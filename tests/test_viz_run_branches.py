@@ -1,12 +1,7 @@
 """An unchanged branch of a recorded run equals the recorded continuation, bit for bit."""
 
-import base64
-import gzip
-import json
-import re
 import shutil
 from contextlib import closing
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,64 +9,74 @@ import pytest
 from eval.branches import BranchRow, Overrides
 from eval.config import EvalConfig
 from eval.declared_series import POLICY_LATENCY
-from eval.episode_loop import evaluate
-from eval.evaluation import set_up
-from eval.provenance import describe
 from eval.run import Run
-from eval.run_folder import RunFolder
 from sim.errors import WhiskerError
 from sim.flags import make_config
+from tests.exports import read_inlined
+from tests.recordings import record_run
 from tests.runs import assert_same_arrays
 from viz.event_board import EventBoard
-from viz.page import export_episode, find_row
+from viz.page import export_episode
 from viz.run_branches import RunBranches
 from viz.run_source import RunSource
 
-N_STEPS = 24
+# The keys of the recorded episode and of its first two branches.
+TRUNK = "pick_place/1"
+FIRST = f"{TRUNK} ~1"
+SECOND = f"{TRUNK} ~2"
 CONFIG = make_config(
     EvalConfig,
     policy="act",
     checkpoint="act-early",
-    max_steps=N_STEPS,
+    max_steps=24,
     n_action_steps=8,
     first_episode=1,
     episodes=1,
 )
 
 
-def record(config, folder):
-    setup = set_up(config)
-    with closing(setup.env), closing(RunFolder.create(folder, describe(config, setup))) as folder:
-        list(evaluate(config, setup, folder))
-    return folder.path
-
-
 @pytest.fixture(scope="module")
 def recorded(tmp_path_factory):
     """Return a run of one episode with decisions at steps 0, 8 and 16."""
-    return record(CONFIG, tmp_path_factory.mktemp("runs"))
+    return record_run(CONFIG, tmp_path_factory.mktemp("runs"))
 
 
 @pytest.fixture
 def run(recorded, tmp_path):
     """Return a copy of the run without a branch."""
-    return Run.open(shutil.copytree(recorded, tmp_path / "run"))
+    return Run.open(shutil.copytree(recorded.path, tmp_path / "run"))
+
+
+@pytest.fixture
+def row(run):
+    """Return the row of the run's only episode."""
+    (row,) = run.rows
+    return row
+
+
+def open_branches(run):
+    return closing(RunBranches(EventBoard(), run))
 
 
 def branch(run, **asked):
     """Run one branch to its end and return its row."""
-    with closing(RunBranches(EventBoard(), run)) as branches:
+    with open_branches(run) as branches:
         return hint(branches, run, **asked)
 
 
-def hint(branches, run, key=None, **asked):
-    branches.command(
-        {
-            "command": "branch",
-            "key": key or "pick_place/1",
-            **asked,
-        }
-    )
+def ask(source, prediction, key=TRUNK, **asked):
+    """Ask a source, or its branches, for a branch."""
+    command = {
+        "command": "branch",
+        "key": key,
+        "prediction": prediction,
+    }
+    source.command(command | asked)
+
+
+def hint(branches, run, **asked):
+    """Run one branch to its end and return its row."""
+    ask(branches, **asked)
     branches.wait()
     assert not branches.board.status["message"], branches.board.status
     return run.branches[-1]
@@ -86,19 +91,16 @@ def assert_same(run, row, other):
     "prediction",
     [0, 1, 2],
 )
-def test_with_nothing_changed_it_is_what_was_recorded(run, prediction):
+def test_with_nothing_changed_it_is_what_was_recorded(run, row, prediction):
     kept = branch(run, prediction=prediction)
-    (row,) = run.rows
     assert_same(run, kept, row)
-    assert kept.branch == replace(
-        kept.branch, number=1, of=None, at_step=8 * prediction, at_prediction=prediction
-    )
-    same = {
-        name: value
-        for name, value in kept.to_json().items()
-        if name not in ("duration_s", "branch")
-    }
-    assert same == {name: value for name, value in row.to_json().items() if name != "duration_s"}
+    assert kept.branch.number == 1
+    assert kept.branch.of is None
+    assert kept.branch.at_step == 8 * prediction
+    assert kept.branch.at_prediction == prediction
+    same = kept.to_json()
+    del same["branch"]
+    assert same | {"duration_s": row.duration_s} == row.to_json()
 
 
 def test_a_policy_that_remembers_goes_on_with_what_it_remembered(small_act_ensembling, tmp_path):
@@ -111,7 +113,7 @@ def test_a_policy_that_remembers_goes_on_with_what_it_remembered(small_act_ensem
         episodes=1,
         intermediate_plans=True,
     )
-    run = Run.open(record(config, tmp_path))
+    run = record_run(config, tmp_path)
     assert_same(
         run,
         branch(run, key="pick_place/0", prediction=4),
@@ -119,8 +121,7 @@ def test_a_policy_that_remembers_goes_on_with_what_it_remembered(small_act_ensem
     )
 
 
-def test_a_branch_is_another_future_and_is_kept(run):
-    (row,) = run.rows
+def test_a_branch_is_another_future_and_is_kept(run, row):
     kept = branch(
         run,
         prediction=1,
@@ -131,10 +132,9 @@ def test_a_branch_is_another_future_and_is_kept(run):
     recorded = run.load_arrays(row)
     np.testing.assert_array_equal(arrays.action[:8], recorded.action[:8])
     # The inherited part keeps the latencies that were measured then.
-    latencies, recorded_latencies = (
-        each.series[POLICY_LATENCY].values for each in (arrays, recorded)
-    )
-    assert latencies[0] == recorded_latencies[0] and np.isfinite(latencies).all()
+    latencies = arrays.series[POLICY_LATENCY].values
+    assert latencies[0] == recorded.series[POLICY_LATENCY].values[0]
+    assert np.isfinite(latencies).all()
     assert np.abs(arrays.action[8:12] - recorded.action[8:12]).max() > 0.1
     assert arrays.prediction_step.tolist() == [0, 8, 12, 16, 20]
     assert kept.branch.overrides == Overrides(
@@ -143,176 +143,162 @@ def test_a_branch_is_another_future_and_is_kept(run):
     )
     assert str(kept.branch.changes) == "n_action_steps 4, wrist_cam blinded"
     # The branch is not an episode of the run.
-    assert run.rows == [row] and run.is_finished
+    assert run.rows == [row]
+    assert run.is_finished
 
 
-def test_branches_are_numbered_and_leave_one_another(run):
-    with closing(RunBranches(EventBoard(), run)) as branches:
-        first = hint(branches, run, prediction=1, n_action_steps=4)
+def test_branches_are_numbered_and_leave_one_another(run, row):
+    with open_branches(run) as branches:
+        first = hint(
+            branches,
+            run,
+            prediction=1,
+            n_action_steps=4,
+        )
         second = hint(
             branches,
             run,
-            key="pick_place/1 ~1",
+            key=FIRST,
             prediction=2,
             blinded=["wrist_cam"],
         )
         # Prediction 0 precedes both branches, so this one branches off the episode itself.
-        third = hint(branches, run, key="pick_place/1 ~2", prediction=0)
+        third = hint(
+            branches,
+            run,
+            key=SECOND,
+            prediction=0,
+        )
     # Another viewer reads the branches from the disk.
-    fourth = branch(run, key="pick_place/1 ~2", prediction=3)
-    assert [(row.branch.number, row.branch.of) for row in run.branches] == [
-        (1, None),
-        (2, 1),
-        (3, None),
-        (4, 2),
-    ]
-    assert (
-        second.branch.overrides == fourth.branch.overrides == Overrides(0, 4, None, ("wrist_cam",))
+    fourth = branch(
+        run,
+        key=SECOND,
+        prediction=3,
     )
-    assert first.branch.at_step == 8 and second.branch.at_step == 12 and fourth.branch.at_step == 16
-    assert_same(run, third, run.rows[0])
+    assert [kept.branch.number for kept in run.branches] == [1, 2, 3, 4]
+    assert [kept.branch.of for kept in run.branches] == [None, 1, None, 2]
+    overrides = Overrides(0, 4, None, ("wrist_cam",))
+    assert second.branch.overrides == fourth.branch.overrides == overrides
+    assert first.branch.at_step == 8
+    assert second.branch.at_step == 12
+    assert fourth.branch.at_step == 16
+    assert_same(run, third, row)
     assert_same(run, fourth, second)
 
 
-def test_the_page_is_given_a_branch_like_an_episode(run):
-    (row,) = run.rows
-    kept = branch(run, prediction=1, blinded=["wrist_cam"])
+def test_the_page_is_given_a_branch_like_an_episode(run, row):
+    kept = branch(
+        run,
+        prediction=1,
+        blinded=["wrist_cam"],
+    )
     with closing(RunSource(run, row)) as source:
-        (_, listed) = source.page()["episodes"]
-        assert listed["key"] == "pick_place/1 ~1" and listed["outcome"] == str(kept.outcome)
+        _, listed = source.page()["episodes"]
+        assert listed["key"] == FIRST
+        assert listed["outcome"] == str(kept.outcome)
         assert listed["branch"] == {
-            "of": "pick_place/1",
+            "of": TRUNK,
             "at_step": 8,
             "at_prediction": 1,
             "changes": "wrist_cam blinded",
         }
-        outline = source.episode(listed["key"])
+        outline = source.episode(FIRST)
         assert outline["header"]["branch"] == listed["branch"]
         assert [decision["step"] for decision in outline["parts"][0]["decisions"]] == [0, 8, 16]
-        trunk = source.images("pick_place/1", 1)
-        seen = source.images(listed["key"], 1)
-        assert (
-            seen["overhead_cam"] == trunk["overhead_cam"]
-            and seen["wrist_cam"] != trunk["wrist_cam"]
-        )
+        trunk = source.images(TRUNK, 1)
+        seen = source.images(FIRST, 1)
+        assert seen["overhead_cam"] == trunk["overhead_cam"]
+        assert seen["wrist_cam"] != trunk["wrist_cam"]
         # The decision precedes the blinding.
-        assert source.images(listed["key"], 0) == source.images("pick_place/1", 0)
-        assert source.plan(listed["key"], 0) == source.plan("pick_place/1", 0)
+        assert source.images(FIRST, 0) == source.images(TRUNK, 0)
+        assert source.plan(FIRST, 0) == source.plan(TRUNK, 0)
 
 
-def test_a_branch_under_way_is_driven_by_the_page(run):
-    (row,) = run.rows
+def test_a_branch_under_way_is_driven_by_the_page(run, row):
     with closing(RunSource(run, row)) as source:
         with pytest.raises(WhiskerError, match="a branch under way, got one that is over"):
-            source.command({"command": "run", "key": "pick_place/1"})
-        source.command(
-            {
-                "command": "branch",
-                "key": "pick_place/1",
-                "prediction": 1,
-            }
-        )
-        source._branches.wait()
-        live = source.episode("pick_place/1 ~1")
-        assert source.images("pick_place/1 ~1", 0) == source.images("pick_place/1", 0)
-        assert source.images("pick_place/1 ~1", 2) == source.images("pick_place/1", 2)
-        assert source.plan("pick_place/1 ~1", 2) == source.plan("pick_place/1", 2)
-        assert [r["key"] for r in source.page()["episodes"]] == ["pick_place/1", "pick_place/1 ~1"]
-    with closing(RunSource(run, row)) as source:
-        kept = source.episode("pick_place/1 ~1")
-    assert kept["header"] == live["header"]
-
-
-def test_a_run_that_is_left_frees_its_world_and_can_be_branched_again(run):
-    (row,) = run.rows
-    with closing(RunSource(run, row)) as source:
-        for number in (1, 2):
             source.command(
                 {
-                    "command": "branch",
-                    "key": "pick_place/1",
-                    "prediction": 2,
+                    "command": "run",
+                    "key": TRUNK,
                 }
             )
+        ask(source, 1)
+        source._branches.wait()
+        live = source.episode(FIRST)
+        assert source.images(FIRST, 0) == source.images(TRUNK, 0)
+        assert source.images(FIRST, 2) == source.images(TRUNK, 2)
+        assert source.plan(FIRST, 2) == source.plan(TRUNK, 2)
+        assert [episode["key"] for episode in source.page()["episodes"]] == [TRUNK, FIRST]
+    with closing(RunSource(run, row)) as source:
+        assert source.episode(FIRST)["header"] == live["header"]
+
+
+def test_a_run_that_is_left_frees_its_world_and_can_be_branched_again(run, row):
+    with closing(RunSource(run, row)) as source:
+        for numbers in ([1], [1, 2]):
+            ask(source, 2)
             # The branch runs to its end first.
             source.rest()
             source._branches.wait()
-            assert source._branches.episodes == {} and source._branches.branch_folder is None
-            assert [kept.branch.number for kept in run.branches] == list(range(1, number + 1))
-        assert source.episode("pick_place/1 ~2")["header"]["branch"]["at_step"] == 16
+            assert source._branches.episodes == {}
+            assert source._branches.branch_folder is None
+            assert [kept.branch.number for kept in run.branches] == numbers
+        assert source.episode(SECOND)["header"]["branch"]["at_step"] == 16
 
 
-def test_an_export_has_the_branches_of_its_episode(run, tmp_path):
-    branch(run, prediction=1, blinded=["wrist_cam"])
-    export_episode(run, run.rows[0], tmp_path / "page.html")
-    (packed,) = re.findall(
-        r'id="inlined">([^<]*)<',
-        (tmp_path / "page.html").read_text(),
+def test_an_export_has_the_branches_of_its_episode(run, row, tmp_path):
+    branch(
+        run,
+        prediction=1,
+        blinded=["wrist_cam"],
     )
-    data = json.loads(gzip.decompress(base64.b64decode(packed)))
-    assert [row["key"] for row in data["page"]["episodes"]] == ["pick_place/1", "pick_place/1 ~1"]
-    trunk, other = (
-        data["episodes"][key]["parts"][0]["decisions"]
-        for key in ("pick_place/1", "pick_place/1 ~1")
-    )
-    assert other[0] == trunk[0] and [decision["step"] for decision in other] == [0, 8, 16]
+    data = read_inlined(export_episode(run, row, tmp_path / "page.html"))
+    assert [episode["key"] for episode in data["page"]["episodes"]] == [TRUNK, FIRST]
+    trunk = data["episodes"][TRUNK]["parts"][0]["decisions"]
+    other = data["episodes"][FIRST]["parts"][0]["decisions"]
+    assert other[0] == trunk[0]
+    assert [decision["step"] for decision in other] == [0, 8, 16]
     assert other[1]["cameras"]["overhead_cam"] == trunk[1]["cameras"]["overhead_cam"]
     # Both images are black.
     assert other[1]["cameras"]["wrist_cam"]["src"] == other[2]["cameras"]["wrist_cam"]["src"]
 
 
-def test_a_checkpoint_that_is_gone_or_another_is_said(recorded, small_act, tmp_path):
+def test_a_checkpoint_that_is_gone_or_another_is_said(small_act, tmp_path):
     checkpoint = shutil.copytree(small_act, tmp_path / "checkpoint")
-    run = Run.open(
-        record(
-            make_config(
-                EvalConfig, checkpoint=str(checkpoint), policy="act", max_steps=3, episodes=1
-            ),
-            tmp_path,
-        )
+    run = record_run(
+        make_config(
+            EvalConfig,
+            checkpoint=str(checkpoint),
+            policy="act",
+            max_steps=3,
+            episodes=1,
+        ),
+        tmp_path,
     )
-    config = json.loads((checkpoint / "config.json").read_text())
-    (checkpoint / "config.json").write_text(json.dumps(config, indent=1))
-    with closing(RunBranches(EventBoard(), run)) as branches:
+    config = checkpoint / "config.json"
+    config.write_text(config.read_text() + "\n")
+    with open_branches(run) as branches:
 
-        def said():
-            branches.command(
-                {
-                    "command": "branch",
-                    "key": "pick_place/0",
-                    "prediction": 0,
-                }
-            )
+        def message():
+            ask(branches, 0, "pick_place/0")
             branches.wait()
-            return branches.board.status
+            return branches.board.status["message"]
 
-        assert (
-            "expected the files that the run was made with, got another config.json"
-            in said()["message"]
-        )
+        expected = "expected the files that the run was made with, got another config.json"
+        assert expected in message()
         shutil.rmtree(checkpoint)
-        status = said()
-        assert (
-            str(checkpoint) in status["message"]
-            and "\n" not in status["message"]
-            and status["state"] == "paused"
-        )
+        said = message()
+        assert str(checkpoint) in said
+        assert "\n" not in said
+        assert branches.board.status["state"] == "paused"
     assert run.branches == []
 
 
 def test_two_viewers_do_not_write_the_branches_of_one_run(run):
-    with (
-        closing(RunBranches(EventBoard(), run)) as first,
-        closing(RunBranches(EventBoard(), run)) as second,
-    ):
+    with open_branches(run) as first, open_branches(run) as second:
         hint(first, run, prediction=2)
-        second.command(
-            {
-                "command": "branch",
-                "key": "pick_place/1",
-                "prediction": 2,
-            }
-        )
+        ask(second, 2)
         second.wait()
         assert "another `whiskers` that writes" in second.board.status["message"]
 
@@ -323,35 +309,23 @@ def test_a_branch_that_was_cut_off_is_left_out(run):
         file.write(b'{"task": "pick_pl')
     assert len(run.branches) == 1
     branch(run, prediction=2)
-    assert [row.branch.number for row in run.branches] == [1, 2] and isinstance(
-        run.branches[0], BranchRow
-    )
+    assert [row.branch.number for row in run.branches] == [1, 2]
+    assert isinstance(run.branches[0], BranchRow)
     (run.path / "branches.jsonl").write_text("no row\n")
-    with pytest.raises(
-        WhiskerError, match=r"branches.jsonl', line 1: expected the row of a branch"
-    ):
+    expected = r"branches.jsonl', line 1: expected the row of a branch"
+    with pytest.raises(WhiskerError, match=expected):
         _ = run.branches
 
 
-def test_the_run_of_an_expert_cannot_branch(blind_env, tmp_path):
-    run = Run.open(
-        record(
-            make_config(
-                EvalConfig,
-                policy="scripted",
-                max_steps=2,
-                episodes=1,
-            ),
-            tmp_path,
-        )
+def test_the_run_of_an_expert_cannot_branch(tmp_path):
+    config = make_config(
+        EvalConfig,
+        policy="scripted",
+        max_steps=2,
+        episodes=1,
     )
-    with closing(RunSource(run, find_row(run, None))) as source:
+    run = record_run(config, tmp_path)
+    with closing(RunSource(run, run.rows[0])) as source:
         assert "cannot go back" in source.page()["unusable"]["branch"]
         with pytest.raises(WhiskerError, match="go back to a decision"):
-            source.command(
-                {
-                    "command": "branch",
-                    "key": "pick_place/0",
-                    "prediction": 0,
-                }
-            )
+            ask(source, 0, "pick_place/0")

@@ -3,12 +3,12 @@
 They cover complete, unfinished, torn and foreign folders.
 """
 
-import json
 import math
 import shutil
-import threading
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import replace
+from unittest.mock import Mock
+from urllib.parse import quote
 
 import pytest
 
@@ -23,11 +23,10 @@ from eval.run_folders import MOST_LEVELS, find_run_folders
 from sim.errors import WhiskerError
 from sim.flags import make_config
 from tests.runs import describe_run
-from tests.test_viz_server import answer, ask
+from tests.test_viz_server import answer, ask, serving, status_of
 from viz import run_list
 from viz.report.cli import REPORT_FILE
 from viz.run_list import RunList
-from viz.server import ViewerServer
 
 SUCCESS = Outcome.SUCCESS
 FAILURE = Outcome.NEVER_PICKED_UP
@@ -58,155 +57,158 @@ def make_run(tmp_path, blind_env):
 
     It returns the run, open for writing. `episodes` is the number that was asked for.
     """
-    opened = []
+    with ExitStack() as opened:
 
-    def make(*outcomes, episodes, folder=tmp_path, policy="random", **parts):
-        config = make_config(
-            EvalConfig,
-            policy=policy,
-            env="so101/pick_place",
-            episodes=episodes,
-        )
-        run = RunFolder.create(
-            folder,
-            describe_run(blind_env, policy, config=config, **parts),
-        )
-        opened.append(run)
-        append(run, *outcomes)
-        return run
+        def make(*outcomes, episodes=1, folder=tmp_path, policy="random", **parts):
+            config = make_config(
+                EvalConfig,
+                policy=policy,
+                env="so101/pick_place",
+                episodes=episodes,
+            )
+            description = describe_run(blind_env, policy, config=config, **parts)
+            run = opened.enter_context(closing(RunFolder.create(folder, description)))
+            append(run, *outcomes)
+            return run
 
-    yield make
-    for run in opened:
-        run.close()
+        yield make
+
+
+@pytest.fixture
+def list_runs(tmp_path):
+    """Return a function that lists the runs in the folder as the page receives them."""
+    return lambda: RunList(tmp_path).listing()["runs"]
 
 
 def remarks_of(folder):
     return {each["name"]: each["remark"] for each in RunList(folder).listing()["remarks"]}
 
 
-def test_a_run_is_told_in_numbers(make_run, tmp_path):
-    make_run(SUCCESS, FAILURE, SUCCESS, ERROR, SUCCESS, episodes=5)
-    (run,) = RunList(tmp_path).listing()["runs"]
-    assert (run["policy"], run["env"], run["n_done"], run["n_asked"]) == (
-        "random",
-        "so101/pick_place",
-        5,
-        5,
+def test_a_run_is_told_in_numbers(make_run, list_runs):
+    make_run(
+        SUCCESS,
+        FAILURE,
+        SUCCESS,
+        ERROR,
+        SUCCESS,
+        episodes=5,
     )
-    assert run["outcomes"] == {
-        "success": 3,
-        "never_picked_up": 1,
-        "error": 1,
+    (run,) = list_runs()
+    assert run == run | {
+        "policy": "random",
+        "env": "so101/pick_place",
+        "n_done": 5,
+        "n_asked": 5,
+        "outcomes": {
+            "success": 3,
+            "never_picked_up": 1,
+            "error": 1,
+        },
+        "n_success": 3,
+        "n_judged": 4,
+        "success_rate": 0.75,
+        "has_report": False,
     }
-    assert (run["n_success"], run["n_judged"], run["success_rate"]) == (3, 4, 0.75)
     # The bounds of Wilson's interval solve its equation: the rate lies 1.96 standard errors from
     # what was seen.
     z = 1.959963984540054
     for bound in run["success_interval"]:
         assert abs(bound - 0.75) == pytest.approx(z * math.sqrt(bound * (1 - bound) / 4))
-    assert not run["has_report"]
 
 
-def test_a_run_without_an_end_has_no_rate(make_run, tmp_path):
+def test_a_run_without_an_end_has_no_rate(make_run, list_runs):
     make_run(ERROR, episodes=3)
-    (run,) = RunList(tmp_path).listing()["runs"]
-    assert run["success_rate"] is None and run["success_interval"] is None and run["n_done"] == 1
+    (run,) = list_runs()
+    assert run["success_rate"] is None
+    assert run["success_interval"] is None
+    assert run["n_done"] == 1
 
 
-def test_the_newest_run_comes_first_and_nested_ones_have_their_path_for_a_name(make_run, tmp_path):
-    old = make_run(episodes=1, folder=tmp_path / "ablation" / "lr")
-    description = json.loads((old.path / RUN_FILE).read_text())
-    (old.path / RUN_FILE).write_text(
-        json.dumps({**description, "started_utc": "2020-01-01T00:00:00+00:00"})
+def test_the_newest_run_comes_first_and_nested_ones_have_their_path_for_a_name(
+    make_run, list_runs, tmp_path
+):
+    old = make_run(
+        folder=tmp_path / "ablation" / "lr",
+        started_utc="2020-01-01T00:00:00+00:00",
     )
-    new = make_run(episodes=1)
+    new = make_run()
     # This folder is too deep.
-    make_run(
-        episodes=1,
-        folder=tmp_path.joinpath("a", *"b" * (MOST_LEVELS - 1)),
-    )
-    names = [run["name"] for run in RunList(tmp_path).listing()["runs"]]
+    make_run(folder=tmp_path.joinpath("a", *"b" * (MOST_LEVELS - 1)))
+    names = [run["name"] for run in list_runs()]
     assert names == [new.path.name, f"ablation/lr/{old.path.name}"]
     assert remarks_of(tmp_path) == {"a": "This folder is no run: it has no run.json."}
 
 
-def test_torn_and_foreign_folders_are_said_and_the_list_goes_on(make_run, tmp_path):
-    good = make_run(SUCCESS, episodes=1)
-    folders = {}
-    for name, file, content in (
-        ("torn", RUN_FILE, '{"version": 1, "config": {'),
-        ("newer", RUN_FILE, '{"version": 99}'),
-        ("list", RUN_FILE, "[1]"),
-        ("lost", ROWS_FILE, ""),
-        ("rows", ROWS_FILE, "no row\n"),
-        ("photos", "a.jpg", ""),
+def test_torn_and_foreign_folders_are_said_and_the_list_goes_on(make_run, list_runs, tmp_path):
+    good = make_run(SUCCESS)
+    shutil.copytree(good.path, tmp_path / "rows")
+    remarks = {
+        "torn": "expected JSON",
+        "newer": "expected version 1, got 99",
+        "list": "a version",
+        "lost": "expected a run folder with a run.json",
+        "rows": "line 1: expected a row of JSON",
+        "photos": "no run: it has no run.json",
+    }
+    for name in (*remarks, ".unfinished-x", ".git"):
+        (tmp_path / name).mkdir(exist_ok=True)
+    for file, content in (
+        (f"torn/{RUN_FILE}", '{"version": 1, "config": {'),
+        (f"newer/{RUN_FILE}", '{"version": 99}'),
+        (f"list/{RUN_FILE}", "[1]"),
+        (f"lost/{ROWS_FILE}", ""),
+        (f"rows/{ROWS_FILE}", "no row\n"),
+        ("photos/a.jpg", ""),
+        ("notes.txt", ""),
+        (f".unfinished-x/{RUN_FILE}", "{}"),
+        (f".git/{RUN_FILE}", "{}"),
     ):
-        folders[name] = (
-            shutil.copytree(good.path, tmp_path / name) if name == "rows" else tmp_path / name
-        )
-        folders[name].mkdir(exist_ok=True)
-        (folders[name] / file).write_text(content)
-    (tmp_path / "notes.txt").touch()
-    for hidden in (".unfinished-x", ".git"):
-        (tmp_path / hidden).mkdir()
-        (tmp_path / hidden / RUN_FILE).write_text("{}")
-    assert [run["name"] for run in RunList(tmp_path).listing()["runs"]] == [good.path.name]
-    remarks = remarks_of(tmp_path)
-    assert set(remarks) == set(folders)
-    assert "expected JSON" in remarks["torn"] and "expected version 1, got 99" in remarks["newer"]
-    assert (
-        "a version" in remarks["list"]
-        and "expected a run folder with a run.json" in remarks["lost"]
-    )
-    assert (
-        "line 1: expected a row of JSON" in remarks["rows"]
-        and "no run: it has no run.json" in remarks["photos"]
-    )
+        (tmp_path / file).write_text(content)
+    assert [run["name"] for run in list_runs()] == [good.path.name]
+    said = remarks_of(tmp_path)
+    assert set(said) == set(remarks)
+    for name, remark in remarks.items():
+        assert remark in said[name]
 
 
-def test_old_rules_and_findings_are_told(make_run, tmp_path, blind_env):
+def test_old_rules_and_findings_are_told(make_run, list_runs, blind_env):
     findings = (
         Finding("gripper", Level.WARNING, "it never closes"),
         Finding("cameras", Level.ERROR, "exchanged"),
     )
     of_old_rules = replace(describe_run(blind_env).resolved, outcome_rules=1)
-    make_run(
-        episodes=1,
-        policy="zero",
-        doctor=findings,
-        resolved=of_old_rules,
-    )
-    make_run(episodes=1, policy="random", doctor=())
-    make_run(episodes=1, policy="scripted")
-    runs = {run["policy"]: run for run in RunList(tmp_path).listing()["runs"]}
+    make_run(policy="zero", doctor=findings, resolved=of_old_rules)
+    make_run(policy="random", doctor=())
+    make_run(policy="scripted")
+    runs = {run["policy"]: run for run in list_runs()}
     doctor = runs["zero"]["doctor"]
-    assert (doctor["level"], doctor["n_errors"], doctor["n_warnings"]) == ("error", 1, 1)
+    assert doctor["level"] == "error"
+    assert doctor["n_errors"] == doctor["n_warnings"] == 1
     assert doctor["findings"][0] == "warning: gripper: it never closes."
     assert "outcomes by rules 1" in runs["zero"]["old_rules"]
-    assert [runs[name]["doctor"]["level"] for name in ("random", "scripted")] == ["fine", "unknown"]
+    assert runs["random"]["doctor"]["level"] == "fine"
+    assert runs["scripted"]["doctor"]["level"] == "unknown"
 
 
 def test_an_empty_folder_has_no_runs(tmp_path):
     listing = RunList(tmp_path).listing()
     assert listing["runs"] == listing["remarks"] == []
-    assert listing["first_command"].endswith(
-        f"eval --policy act --episodes 30 --run-dir {tmp_path}"
-    )
+    command = f"eval --policy act --episodes 30 --run-dir {tmp_path}"
+    assert listing["first_command"].endswith(command)
 
 
 def test_only_what_has_changed_is_read_again(make_run, tmp_path, monkeypatch):
     growing = make_run(SUCCESS, episodes=3)
-    _ = make_run(SUCCESS, episodes=1)
-    read = []
-    describe = run_list.describe_in_list
-    monkeypatch.setattr(
-        run_list, "describe_in_list", lambda run: read.append(run.path) or describe(run)
-    )
+    make_run(SUCCESS)
+    describe = Mock(wraps=run_list.describe_in_list)
+    monkeypatch.setattr(run_list, "describe_in_list", describe)
     runs = RunList(tmp_path)
-    assert runs.listing() == runs.listing() and len(read) == 2
+    assert runs.listing() == runs.listing()
+    assert describe.call_count == 2
     append(growing, FAILURE)
-    assert {run["name"]: run["n_done"] for run in runs.listing()["runs"]}[growing.path.name] == 2
-    assert read[2:] == [growing.path]
+    assert sorted(run["n_done"] for run in runs.listing()["runs"]) == [1, 2]
+    assert describe.call_count == 3
+    assert describe.call_args.args[0].path == growing.path
 
 
 def test_a_run_that_is_written_is_followed(make_run, tmp_path):
@@ -214,19 +216,20 @@ def test_a_run_that_is_written_is_followed(make_run, tmp_path):
     with closing(RunList(tmp_path)) as runs:
         source = runs.open(run.path.name)
         page = source.page()
-        assert (
-            page["key"] is None
-            and page["episodes"] == []
-            and (page["n_rows"], page["n_missing"]) == (0, 3)
-        )
+        assert page["key"] is None
+        assert page["episodes"] == []
+        assert (page["n_rows"], page["n_missing"]) == (0, 3)
         append(run, SUCCESS, FAILURE)
         with (run.path / ROWS_FILE).open("a") as file:
             # The next row is still being written.
             file.write('{"task": "pick_pl')
         grown = source.rows(1)
-        assert [row["key"] for row in grown["rows"]] == ["pick_place/1"]
-        assert (grown["n_rows"], grown["n_missing"]) == (2, 1) and source.rows(2)["rows"] == []
-        assert runs.listing()["runs"][0]["n_done"] == 2
+        (row,) = grown["rows"]
+        assert row["key"] == "pick_place/1"
+        assert (grown["n_rows"], grown["n_missing"]) == (2, 1)
+        assert source.rows(2)["rows"] == []
+        (listed,) = runs.listing()["runs"]
+        assert listed["n_done"] == 2
         assert source.page()["run"] == run.path.name
 
 
@@ -235,8 +238,8 @@ def test_a_run_that_is_written_is_followed(make_run, tmp_path):
 )
 def test_a_name_that_is_not_in_the_list_opens_nothing(make_run, tmp_path, name):
     folder = tmp_path / "runs"
-    make_run(episodes=1, folder=folder)
-    secret = shutil.copytree(make_run(episodes=1).path, tmp_path / "secret")
+    make_run(folder=folder)
+    secret = shutil.copytree(make_run().path, tmp_path / "secret")
     (secret / REPORT_FILE).write_text("secret")
     runs = RunList(folder)
     for ask_for in (runs.open, runs.report):
@@ -250,10 +253,12 @@ def test_a_run_that_is_left_frees_its_environment(failed_run, tmp_path):
         shutil.copytree(failed_run, tmp_path / name)
     with closing(RunList(tmp_path)) as runs:
         first = runs.open("a")
-        assert first.scene("pick_place")["bodies"] and first._env is not None
+        assert first.scene("pick_place")["bodies"]
+        assert first._env is not None
         second = runs.open("b")
         first._worker.submit(lambda: None).result()
-        assert first._env is None and runs.open("b") is second
+        assert first._env is None
+        assert runs.open("b") is second
         assert first.scene("pick_place")["bodies"]
     with pytest.raises(WhiskerError, match="got one that has ended"):
         first.scene("pick_place")
@@ -270,74 +275,66 @@ def test_a_search_ends_where_there_are_too_many_folders(tmp_path, monkeypatch):
 def server(make_run, tmp_path):
     run = make_run(SUCCESS, episodes=2)
     (run.path / REPORT_FILE).write_text("<h1>report</h1>")
-    make_run(episodes=1, folder=tmp_path / "group")
-    with closing(RunList(tmp_path)) as runs, closing(ViewerServer(runs, "<p>page</p>")) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
+    make_run(folder=tmp_path / "group")
+    with closing(RunList(tmp_path)) as runs, serving(runs) as server:
         yield server
-        server.shutdown()
-        thread.join()
 
 
-def test_the_server_is_asked_for_one_run_of_several(server):
+@pytest.fixture
+def listed(server):
+    """Return the run without a report, which is nested, and the one with a report."""
     status, listing = ask(server, "/api/runs")
-    names = [run["name"] for run in listing["runs"]]
-    assert status == 200 and len(names) == 2
-    for name in names:
+    assert status == 200
+    return sorted(listing["runs"], key=lambda run: run["has_report"])
+
+
+def test_the_server_is_asked_for_one_run_of_several(server, listed):
+    nested, top = (run["name"] for run in listed)
+    for name in (nested, top):
         status, page = ask(
             server,
-            f"/api/page?run={name.replace('/', '%2F')}",
+            f"/api/page?run={quote(name, safe='')}",
         )
-        assert status == 200 and page["run"] == name
-    top = next(name for name in names if "/" not in name)
-    assert ask(server, f"/api/rows?run={top}&after=0")[1]["rows"][0]["key"] == "pick_place/0"
-    assert (
-        ask(
-            server,
-            f"/api/rows?run={top}&after=-1",
-        )[0]
-        == 422
-    )
-    assert (
-        "expected one that was run"
-        in ask(
-            server,
-            f"/api/scene?run={top}&task=fly",
-        )[1]["error"]
-    )
-    for path in ("page?run=..%2Fx", "page", "rows?run=nothing&after=0", "events?run=nothing"):
+        assert status == 200
+        assert page["run"] == name
+    _, grown = ask(server, f"/api/rows?run={top}&after=0")
+    assert grown["rows"][0]["key"] == "pick_place/0"
+    for path, expected in (
+        (f"rows?run={top}&after=-1", ""),
+        (f"scene?run={top}&task=fly", "expected one that was run"),
+        ("page?run=..%2Fx", "expected one of those in"),
+        ("page", "expected one of those in"),
+        ("rows?run=nothing&after=0", "expected one of those in"),
+        ("events?run=nothing", "expected one of those in"),
+    ):
         status, refusal = ask(server, f"/api/{path}")
-        assert status == 422 and "expected one of those in" in refusal["error"]
-    refusal = ask(
+        assert status == 422
+        assert expected in refusal["error"]
+    _, refusal = ask(
         server,
         f"/api/command?run={top}",
-        method="POST",
-        body=b"{}",
-    )[1]
+        "POST",
+        b"{}",
+    )
     assert "expected a branch under way" in refusal["error"]
 
 
-def test_a_report_comes_for_the_token_and_may_not_ask_the_server(server):
-    runs = ask(server, "/api/runs")[1]["runs"]
-    without, with_report = sorted(runs, key=lambda run: run["has_report"])
+def test_a_report_comes_for_the_token_and_may_not_ask_the_server(server, listed):
+    without, with_report = listed
     path = f"/report?run={with_report['name']}"
-    with answer(server, f"{path}&token={server.token}") as response:
-        assert response.status == 200 and response.read() == b"<h1>report</h1>"
+    token = f"&token={server.token}"
+    with answer(server, path + token) as response:
+        assert response.status == 200
+        assert response.read() == b"<h1>report</h1>"
         policy = response.headers["Content-Security-Policy"]
-        assert (
-            policy.startswith("sandbox ")
-            and "allow-same-origin" not in policy
-            and "default-src 'none'" in policy
-        )
-    for query in ("", "&token=wrong"):
-        with answer(server, path + query) as response:
-            assert response.status == 403
-    with answer(server, f"{path}&token={server.token}", Host="evil.example") as response:
-        assert response.status == 403
+        assert policy.startswith("sandbox ")
+        assert "allow-same-origin" not in policy
+        assert "default-src 'none'" in policy
+    assert status_of(server, path) == 403
+    assert status_of(server, f"{path}&token=wrong") == 403
+    assert status_of(server, path + token, Host="evil.example") == 403
     for name in (without["name"], "..", f"{with_report['name']}/.."):
-        with answer(
-            server,
-            f"/report?run={name}&token={server.token}",
-        ) as response:
-            assert response.status == 404 and b"expected" in response.read()
+        with answer(server, f"/report?run={name}{token}") as response:
+            assert response.status == 404
+            assert b"expected" in response.read()
     assert "eval-report" in without["report_command"]

@@ -9,8 +9,6 @@ import sys
 import sysconfig
 import tomllib
 import urllib.request
-from collections.abc import Callable
-from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,12 +17,9 @@ from hatchling.builders.sdist import SdistBuilder
 from hatchling.builders.wheel import WheelBuilder
 
 from eval.config import EvalConfig
-from eval.episode_loop import evaluate
 from eval.episode_row import load_rows
-from eval.evaluation import set_up
-from eval.provenance import describe
-from eval.run_folder import RunFolder
 from sim.flags import make_config
+from tests.recordings import record_run
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("sim", "policies", "cknna", "eval", "viz")
@@ -43,21 +38,19 @@ class Installed:
     bin_folder: Path
     folder: Path
 
-    def start(self, command: str, *arguments: str) -> subprocess.Popen:
+    def start(self, command, *arguments):
+        environ = {**os.environ, "PYTHONPATH": ""}
+        environ.pop("VIRTUAL_ENV", None)
         return subprocess.Popen(
             [self.bin_folder / command, *arguments],
             cwd=self.folder,
-            env={
-                name: value
-                for name, value in os.environ.items()
-                if name not in ("PYTHONPATH", "VIRTUAL_ENV")
-            },
+            env=environ,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
         )
 
-    def run(self, command: str, *arguments: str) -> str:
+    def run(self, command, *arguments):
         """Return what the command printed, and assert that it succeeded."""
         with self.start(command, *arguments) as process:
             out, err = process.communicate()
@@ -66,7 +59,7 @@ class Installed:
 
 
 @pytest.fixture(scope="module")
-def installed(tmp_path_factory) -> Installed:
+def installed(tmp_path_factory):
     """Return a new environment with the wheel, which `uv build` makes as for a release.
 
     The environment borrows our dependencies. Nothing is downloaded, because the build backend is
@@ -77,35 +70,50 @@ def installed(tmp_path_factory) -> Installed:
     env = folder / "env"
     uv = shutil.which(
         "uv",
-        path=os.pathsep.join([str(ROOT / ".uv/bin"), os.environ["PATH"]]),
+        path=f"{ROOT / '.uv/bin'}{os.pathsep}{os.environ['PATH']}",
     )
     assert uv, "these tests need uv, which ./run installs"
 
-    def run_uv(*arguments: str | Path) -> None:
+    def run_uv(*arguments):
         subprocess.run(
             [uv, *arguments, "--offline", "--quiet"],
             cwd=ROOT,
             check=True,
         )
 
-    run_uv("build", "--no-build-isolation", "--python", sys.executable, "--out-dir", dist)
+    run_uv(
+        "build",
+        "--no-build-isolation",
+        "--python",
+        sys.executable,
+        "--out-dir",
+        dist,
+    )
     run_uv("venv", "--python", sys.executable, env)
     (wheel,) = dist.glob("*.whl")
-    run_uv("pip", "install", "--no-deps", "--python", env / "bin/python", wheel)
+    run_uv(
+        "pip",
+        "install",
+        "--no-deps",
+        "--python",
+        env / "bin/python",
+        wheel,
+    )
     # Python searches a folder from a .pth file last, and reads no .pth file in it. The repository
     # is therefore not on the path.
     site_packages = env / Path(sysconfig.get_path("purelib")).relative_to(sys.prefix)
     (site_packages / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
     work = folder / "work"
     work.mkdir()
-    imported = Installed(env / "bin", work).run(
-        "python",
-        "-c",
-        f"import {', '.join(PACKAGES)}; "
-        f"print({', '.join(f'{name}.__file__' for name in PACKAGES)})",
-    )
-    assert all(Path(file).is_relative_to(site_packages) for file in imported.split())
-    return Installed(env / "bin", work)
+    installed = Installed(env / "bin", work)
+    for package in PACKAGES:
+        file = installed.run(
+            "python",
+            "-c",
+            f"import {package}; print({package}.__file__)",
+        )
+        assert Path(file).is_relative_to(site_packages)
+    return installed
 
 
 @pytest.mark.parametrize("builder", [WheelBuilder, SdistBuilder])
@@ -120,54 +128,50 @@ def test_every_tracked_file_of_the_packages_is_packaged(builder):
 
 
 @pytest.fixture(scope="module")
-def run(installed) -> Path:
+def run(installed):
     """Return a run folder that the installed `eval` made."""
     installed.run("eval", "--policy", "act", "--episodes", "1", "--record-observations")
     (run,) = (installed.folder / "runs").iterdir()
     return run
 
 
-def _eval(installed: Installed, run: Path) -> None:
+def _eval(installed, run):
     """The row equals the one from the repository's own code."""
     config = make_config(EvalConfig, policy="act", episodes=1)
-    setup = set_up(config)
-    twin = RunFolder.create(installed.folder / "twin", describe(config, setup))
-    with closing(setup.env), closing(twin):
-        (expected,) = evaluate(config, setup, twin)
+    (expected,) = record_run(config, installed.folder / "twin").rows
     (row,) = load_rows(run)
-    assert replace(row, duration_s=0.0) == replace(expected, duration_s=0.0) and not row.error
+    assert row == replace(expected, duration_s=row.duration_s)
+    assert not row.error
 
 
-def _eval_doctor(installed: Installed, run: Path) -> None:
+def _eval_doctor(installed, run):
     assert "act" in installed.run("eval-doctor", "--checkpoint", "act")
 
 
-def _eval_compare(installed: Installed, run: Path) -> None:
+def _eval_compare(installed, run):
     shutil.copytree(run, installed.folder / "copy")
-    assert "Both ran the same policy" in installed.run("eval-compare", str(run), "copy")
+    assert "Both ran the same policy" in installed.run("eval-compare", run, "copy")
 
 
-def _eval_demos(installed: Installed, run: Path) -> None:
+def _eval_demos(installed, run):
     installed.run("eval-demos", "--output", "demos", "--episodes", "1")
-    assert (
-        json.loads((installed.folder / "demos/meta/info.json").read_text())["total_episodes"] == 1
-    )
+    info = json.loads((installed.folder / "demos/meta/info.json").read_text())
+    assert info["total_episodes"] == 1
 
 
-def _eval_report(installed: Installed, run: Path) -> None:
+def _eval_report(installed, run):
     """The template and the style come with the wheel."""
     assert (run / "report.html").exists()
-    installed.run("eval-report", str(run), "--output", "report.html")
+    installed.run("eval-report", run, "--output", "report.html")
     assert "<svg" in (installed.folder / "report.html").read_text(encoding="utf-8")
 
 
-def _whiskers(installed: Installed, run: Path) -> None:
+def _whiskers(installed, run):
     """The exported page and the served page both contain the built bundle."""
     script = (ROOT / "viz/web/dist/viewer.js").read_text(encoding="utf-8").strip()
-    installed.run("whiskers", str(run), "--output", "x.html")
+    installed.run("whiskers", run, "--output", "x.html")
     assert script in (installed.folder / "x.html").read_text(encoding="utf-8")
-    with installed.start("whiskers", str(run), "--no-browser") as server:
-        assert server.stdout is not None
+    with installed.start("whiskers", run, "--no-browser") as server:
         url = server.stdout.readline().strip()
         try:
             with urllib.request.urlopen(url) as answer:
@@ -176,21 +180,13 @@ def _whiskers(installed: Installed, run: Path) -> None:
             server.terminate()
 
 
-def _cknna(installed: Installed, run: Path) -> None:
-    installed.run(
-        "cknna",
-        "extract",
-        "--policy",
-        "act",
-        "--on",
-        str(run),
-        "--output",
-        "bank",
-    )
+def _cknna(installed, run):
+    arguments = ["--policy", "act", "--on", run, "--output", "bank"]
+    installed.run("cknna", "extract", *arguments)
     assert (installed.folder / "bank").is_dir()
 
 
-USES: dict[str, Callable[[Installed, Path], None]] = {
+USES = {
     "eval": _eval,
     "eval-doctor": _eval_doctor,
     "eval-compare": _eval_compare,

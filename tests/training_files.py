@@ -22,20 +22,16 @@ def rename_cameras(folder: Path, rename_map: dict[str, str], stats: dict | None 
         stats: the dataset's statistics, with its own names; None keeps the checkpoint's.
     """
     config = PreTrainedConfig.from_pretrained(folder)
-    features = {**config.input_features, **config.output_features}
     keys = {PREFIX + dataset: PREFIX + policy for dataset, policy in rename_map.items()}
+    common = {"norm_map": config.normalization_mapping}
+    if stats is not None:
+        common["stats"] = stats
+    features = config.input_features | config.output_features
     before = {
         "rename_observations_processor": {"rename_map": keys},
-        "normalizer_processor": {"features": features, "norm_map": config.normalization_mapping},
+        "normalizer_processor": {"features": features, **common},
     }
-    after = {
-        "unnormalizer_processor": {
-            "features": config.output_features,
-            "norm_map": config.normalization_mapping,
-        }
-    }
-    if stats is not None:
-        before["normalizer_processor"]["stats"] = after["unnormalizer_processor"]["stats"] = stats
+    after = {"unnormalizer_processor": {"features": config.output_features, **common}}
     for processor in make_pre_post_processors(
         config,
         pretrained_path=str(folder),
@@ -49,7 +45,9 @@ def rename_cameras(folder: Path, rename_map: dict[str, str], stats: dict | None 
 def dataset_stats(cameras: dict[str, float], dim: int = 6) -> dict[str, dict[str, np.ndarray]]:
     """Return statistics of a dataset with cameras of these mean colours."""
 
-    def around(mean, std):
+    def around(mean, std, shape):
+        mean = np.full(shape, mean, np.float32)
+        std = np.full(shape, std, np.float32)
         return {
             "mean": mean,
             "std": std,
@@ -57,15 +55,11 @@ def dataset_stats(cameras: dict[str, float], dim: int = 6) -> dict[str, dict[str
             "max": mean + std,
         }
 
-    image = {
-        PREFIX + c: around(
-            np.full((3, 1, 1), m, np.float32),
-            np.full((3, 1, 1), 0.2, np.float32),
-        )
-        for c, m in cameras.items()
-    }
-    joints = around(np.zeros(dim, np.float32), np.full(dim, 30, np.float32))
-    return {"observation.state": joints, "action": joints, **image}
+    joints = around(0, 30, dim)
+    stats = {"observation.state": joints, "action": joints}
+    for camera, mean in cameras.items():
+        stats[PREFIX + camera] = around(mean, 0.2, (3, 1, 1))
+    return stats
 
 
 def save_train_config(
@@ -81,7 +75,9 @@ def save_train_config(
     path.write_text(json.dumps(json.loads(path.read_text()) | {"pretrained_path": base}))
     policy = PreTrainedConfig.from_pretrained(folder)
     data = DatasetConfig(
-        repo_id="somebody/pick-place", root=None if root is None else str(root), **dataset
+        "somebody/pick-place",
+        root=root and str(root),
+        **dataset,
     )
     TrainPipelineConfig(dataset=data, policy=policy)._save_pretrained(folder)
     return folder
@@ -101,14 +97,12 @@ def create_dataset(
         "names": names and list(names),
     }
     features = {"observation.state": joints, "action": joints}
-    features |= {
-        PREFIX + camera: {
+    for camera, size in sizes.items():
+        features[PREFIX + camera] = {
             "dtype": "image",
             "shape": (*size, 3),
             "names": ["height", "width", "channels"],
         }
-        for camera, size in sizes.items()
-    }
     LeRobotDatasetMetadata.create(
         "somebody/pick-place", fps=30, features=features, root=root, use_videos=False
     )

@@ -3,12 +3,12 @@
 uv run python -m tests.untrained --checkpoint smolvla --output untrained-smolvla
 """
 
-import argparse
 import json
 import shutil
 from pathlib import Path
 
 import torch
+import tyro
 from lerobot.configs.policies import PreTrainedConfig
 from lerobot.policies.factory import get_policy_class
 from safetensors.torch import save_model
@@ -37,16 +37,5 @@ def save_untrained(checkpoint: str, output: Path, seed: int = 0) -> Path:
     return output
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--checkpoint", required=True)
-    parser.add_argument("--output", type=Path, required=True)
-    parser.add_argument("--seed", type=int, default=0)
-    arguments = parser.parse_args()
-    print(save_untrained(arguments.checkpoint, arguments.output, arguments.seed))
-
-
 if __name__ == "__main__":
-    main()
+    print(tyro.cli(save_untrained))

@@ -34,7 +34,7 @@ from sim.flags import make_config
 from sim.so101.pick_place import PickPlace
 from sim.so101.scene_config import DEFAULT_SCENE
 from tests.benchmarks.measuring import cpu_s
-from tests.runs import roll_out
+from tests.recordings import roll_out
 
 DEFAULT_QUALITY = replace(
     DEFAULT_SCENE, mesh_cell_m=0.0, shadows=True, msaa_samples=4, supersampling=1

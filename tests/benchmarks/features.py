@@ -34,7 +34,7 @@ from policies.lerobot_types import LEROBOT_TYPES
 from sim.flags import make_config
 from tests.benchmarks.measuring import cpu_s
 from tests.observations import make_random_memories
-from tests.runs import roll_out
+from tests.recordings import roll_out
 from tests.small_checkpoints import save_small_checkpoint, shrunken_paligemma
 
 

@@ -22,7 +22,7 @@ from eval.config import EvalConfig
 from eval.run import Run
 from sim.flags import make_config
 from tests.benchmarks.measuring import cpu_s, make_table
-from tests.runs import record_run
+from tests.recordings import record_run
 from viz.report.film_strips import DEFAULT_MAX_TOTAL_BYTES, choose_view, make_film_strips
 
 N_ROUNDS = 5
@@ -51,7 +51,7 @@ def main():
         episodes=N_RECORDED,
     )
     with tempfile.TemporaryDirectory() as folder:
-        run = Run.open(sys.argv[1] if len(sys.argv) > 1 else record_run(config, Path(folder)))
+        run = Run.open(sys.argv[1]) if len(sys.argv) > 1 else record_run(config, Path(folder))
         rows = [row for row in run.rows if not row.success][:N_EPISODES]
         # The strips are made once untimed, so that both sides find the caches warm.
         strips = make_film_strips(run, rows).strips

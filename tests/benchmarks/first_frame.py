@@ -28,7 +28,7 @@ from sim.flags import make_config
 from sim.registry import make_env
 from tests.benchmarks.measuring import make_table, wall_s
 from tests.browser import Viewer, opened_browser
-from tests.runs import record_run
+from tests.recordings import record_run
 
 N_ROUNDS = 3
 LIMIT = 1.5
@@ -82,7 +82,7 @@ def main():
                 record_run(
                     make_config(EvalConfig, episodes=1, **flags),
                     Path(folder),
-                )
+                ).path
             )
         so101, libero = runs
         rounds = []

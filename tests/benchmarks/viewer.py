@@ -27,7 +27,7 @@ from eval.run import Run
 from sim.flags import make_config
 from tests.benchmarks.measuring import make_table, wall_s
 from tests.browser import Viewer, opened_browser
-from tests.runs import record_run
+from tests.recordings import record_run
 from viz.page import export_episode, find_row
 
 N_ROUNDS = 5
@@ -104,7 +104,7 @@ def main():
         page = folder / "page.html"
         runs = [Path(argument) for argument in sys.argv[1:]]
         if not runs:
-            runs = [record_run(FAILURE, folder)]
+            runs = [record_run(FAILURE, folder).path]
             add("export, the rollout itself", measure_export(runs[0], page), "5000 ms")
         for run in runs:
             export(run, page)

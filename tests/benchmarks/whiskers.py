@@ -31,7 +31,7 @@ from sim.registry import make_env
 from sim.so101.pick_place import PickPlace
 from sim.so101.scene_config import DEFAULT_SCENE, VIEWER_CAMERA
 from tests.benchmarks.measuring import cpu_s
-from tests.runs import record_run
+from tests.recordings import record_run
 from viz.episode_film import MAIN_SIZE
 from viz.overlay import compute_overlay
 from viz.overlay_style import LINES
@@ -175,7 +175,7 @@ def main():
         episodes=1,
     )
     with tempfile.TemporaryDirectory() as folder:
-        run = record_run(config, Path(folder))
+        run = record_run(config, Path(folder)).path
         simulated = measure_simulation(run)
         filmed = measure_film(run, Path(folder) / "film.mp4")
     slower = median(ours_s / bare_s for ours_s, bare_s in simulated)
