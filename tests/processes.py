@@ -1,6 +1,7 @@
 """Helpers for commands that tests start in processes of their own."""
 
 import signal
+from pathlib import Path
 
 
 def catch_ctrl_c():
@@ -9,3 +10,9 @@ def catch_ctrl_c():
     SIGINT is ignored where tests run in the background, and children inherit that.
     """
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def only_run(run_dir: Path) -> Path:
+    """Return the one run folder in that directory."""
+    (run,) = run_dir.iterdir()
+    return run

@@ -1,10 +1,11 @@
 """Tests scores against recorded series, on a run folder that is written by hand."""
 
-import json
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from numpy.random import default_rng
+from numpy.testing import assert_array_equal
 
 from cknna.bank import open_bank
 from cknna.bank_description import EMBEDDING, AuditRow, BankDescription, save_description
@@ -20,7 +21,6 @@ TASK = "pick"
 DIM = 512
 EVERY = 5
 N_EPISODES = 20
-N_STEPS = 60
 CONFIG = ScoreConfig(topk=(10,), permutations=99)
 
 
@@ -29,13 +29,11 @@ def arrays_of(index):
 
     The object begins at another place in every episode and then moves. The distance is a scalar.
     """
-    rng = np.random.default_rng([7, index])
-    n_steps = N_STEPS + index % 3
-    moved = np.cumsum(
-        rng.normal(0, 0.004, (n_steps + 1, 3)),
-        axis=0,
-    )
+    rng = default_rng([7, index])
+    n_steps = 60 + index % 3
+    moved = np.cumsum(rng.normal(0, 0.004, (n_steps + 1, 3)), axis=0)
     position = np.array([0.3, 0, 0.1]) + rng.uniform(-0.15, 0.15, 3) + moved
+    prediction_step = np.arange(0, n_steps, EVERY)
     return {
         "state": oracle.walks(rng, [n_steps + 1], 6).astype(np.float32),
         "action": rng.normal(size=(n_steps, 6)).astype(np.float32),
@@ -43,25 +41,23 @@ def arrays_of(index):
         "goal_distance_m": np.linalg.norm(position, axis=1),
         "joint_progress": np.full(n_steps + 1, np.nan),
         "is_at_rest": np.zeros(n_steps + 1, bool),
-        "prediction_step": np.arange(0, n_steps, EVERY),
-        "chunk": np.zeros(
-            (len(range(0, n_steps, EVERY)), 10, 6),
-            np.float32,
-        ),
+        "prediction_step": prediction_step,
+        "chunk": np.zeros((len(prediction_step), 10, 6), np.float32),
     }
 
 
-def random_waves(rng, x, width):
+def random_waves(x):
     """Return random Fourier features of rows (Rahimi and Recht 2007).
 
     Their cosines are a function of distance alone.
     """
-    wave = rng.normal(0, 1 / width, (x.shape[1], DIM))
-    return np.cos(x @ wave + rng.uniform(0, 2 * np.pi, DIM)).astype(np.float32)
+    rng = default_rng(3)
+    wave = rng.normal(0, 5, (x.shape[1], DIM))
+    return np.cos(x @ wave + rng.uniform(0, 2 * np.pi, DIM))
 
 
 def write_run(folder, feature):
-    """Write a run with the features `feature(arrays at the predictions, generator)`."""
+    """Write a run with the features `feature(arrays at the predictions)`."""
     row = AuditRow(
         EMBEDDING,
         ("model",),
@@ -75,38 +71,29 @@ def write_run(folder, feature):
         "",
         "",
     )
-    folder.mkdir(exist_ok=True)
-    save_description(
-        folder / "features.json",
-        BankDescription(
-            "rollout",
-            "act",
-            "here",
-            {},
-            False,
-            (row,),
-            "so101",
-        ),
+    description = BankDescription(
+        "rollout",
+        "act",
+        "here",
+        {},
+        False,
+        (row,),
+        "so101",
     )
-    (folder / "run.json").write_text(json.dumps({}))
+    (folder / "episodes" / TASK).mkdir(parents=True)
+    save_description(folder / "features.json", description)
+    (folder / "run.json").write_text("{}")
     for index in range(N_EPISODES):
         arrays = arrays_of(index)
         at = arrays["prediction_step"]
-        (folder / "episodes" / TASK).mkdir(
-            parents=True,
-            exist_ok=True,
-        )
+        length = len(arrays["action"])
         np.savez(
             folder / "episodes" / TASK / f"{index}.npz",
             **arrays,
         )
-        seen = {
-            name: array[at] for name, array in arrays.items() if len(array) >= len(arrays["action"])
-        }
-        features = {EMBEDDING: feature(seen, np.random.default_rng(3)).astype(np.float32)}
-        length = len(arrays["action"])
+        seen = {name: array[at] for name, array in arrays.items() if len(array) >= length}
         episode = EpisodeFeatures(
-            features,
+            {EMBEDDING: feature(seen).astype(np.float32)},
             seen["state"],
             at,
             np.zeros((len(at), 6), bool),
@@ -119,22 +106,24 @@ def write_run(folder, feature):
     return folder
 
 
-def of_object(seen, rng):
-    return random_waves(rng, seen["object_pos_world"], width=0.2)
+def of_object(seen):
+    return random_waves(seen["object_pos_world"])
 
 
-def of_distance(seen, rng):
-    return random_waves(
-        rng,
-        seen["goal_distance_m"][:, None],
-        width=0.2,
-    )
+def of_distance(seen):
+    return random_waves(seen["goal_distance_m"][:, None])
 
 
-def of_nothing(seen, rng):
+def of_nothing(seen):
     """Return an unrelated random walk, which is as smooth in time as the series."""
-    noise = np.random.default_rng(np.frombuffer(seen["state"].tobytes(), np.uint8)[:8].tolist())
-    return oracle.walks(noise, [len(seen["state"])], DIM)
+    seed = np.frombuffer(seen["state"].tobytes(), np.uint8)[:8].tolist()
+    return oracle.walks(default_rng(seed), [len(seen["state"])], DIM)
+
+
+@pytest.fixture(scope="module")
+def run_of_object(tmp_path_factory):
+    """Return a run whose features are a function of the object's position; no test changes it."""
+    return write_run(tmp_path_factory.mktemp("of_object"), of_object)
 
 
 def score(run, against):
@@ -161,49 +150,42 @@ def test_features_that_are_a_function_of_a_series_score_near_one_against_it_alon
 ):
     run = write_run(tmp_path, feature)
     row = score(run, against)
-    assert row.cknna > 0.9 and row.p_value < 0.05 and row.against == against
+    assert row.cknna > 0.9
+    assert row.p_value < 0.05
+    assert row.against == against
     assert score(run, "state").cknna < 0.5
-    assert all(
-        f"rows of the series {series}" in note
-        for note in row.notes
-        if "repeat" in note or "ties" in note
-    )
+    for note in row.notes:
+        if "repeat" in note or "ties" in note:
+            assert f"rows of the series {series}" in note
 
 
-@pytest.mark.parametrize("against", ["privileged", "goal_distance_m"])
+@pytest.mark.parametrize(
+    "against",
+    ["privileged", "goal_distance_m"],
+)
 def test_features_of_nothing_score_as_their_null(tmp_path, against):
     row = score(write_run(tmp_path, of_nothing), against)
-    assert row.cknna < row.null_high and row.p_value > 0.05
+    assert row.cknna < row.null_high
+    assert row.p_value > 0.05
 
 
 def test_the_nearest_rows_of_a_lifted_series_are_the_nearest_by_distance():
-    series = np.random.default_rng(0).normal((3, -40, 0.5), 2, (300, 3))
+    series = default_rng(0).normal((3, -40, 0.5), 2, (300, 3))
     rows = lift(series).astype(np.float64)
-    k = 10
-    rows /= np.linalg.norm(
-        rows,
-        axis=1,
-        keepdims=True,
-    )
-    cosine = rows @ rows.T
-    far = np.linalg.norm(series[:, None] - series, axis=2)
-    by_cosine, by_distance = (np.argsort(order, axis=1)[:, 1 : k + 1] for order in (-cosine, far))
-    shared = [
-        len(set(a) & set(b)) / k
-        for a, b in zip(by_cosine.tolist(), by_distance.tolist(), strict=True)
-    ]
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    distance = np.linalg.norm(series[:, None] - series, axis=2)
+    nearest, expected = (np.argsort(d, axis=1)[:, 1:11] for d in (-rows @ rows.T, distance))
+    shared = [np.isin(*both).mean() for both in zip(nearest, expected, strict=True)]
     assert np.mean(shared) > 0.95
 
 
-def test_rows_are_those_of_the_predictions_steps(tmp_path):
-    bank = open_bank(write_run(tmp_path, of_object))
-    found = load_reference(bank, "action")[:, :-1]
+def test_rows_are_those_of_the_predictions_steps(run_of_object):
+    bank = open_bank(run_of_object)
+    found = load_reference(bank, "action")[:, :-1].ravel()
     in_order = bank.episode_index[bank.step == 0]
     expected = np.concatenate([arrays_of(index)["action"][::EVERY] for index in in_order])
-    assert np.corrcoef(
-        found.ravel(),
-        (expected - expected.mean(0)).ravel(),
-    )[0, 1] == pytest.approx(1, abs=1e-5)
+    centred = (expected - expected.mean(0)).ravel()
+    assert np.corrcoef(found, centred)[0, 1] == pytest.approx(1, abs=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -220,9 +202,9 @@ def test_rows_are_those_of_the_predictions_steps(tmp_path):
         ("is_at_rest", "expected rows that differ, got the same in all 253 rows"),
     ],
 )
-def test_a_series_that_says_nothing_is_refused(tmp_path, against, says):
+def test_a_series_that_says_nothing_is_refused(run_of_object, against, says):
     with pytest.raises(WhiskerError, match=says):
-        score(write_run(tmp_path, of_object), against)
+        score(run_of_object, against)
 
 
 def test_a_file_without_series_is_damaged(tmp_path):
@@ -232,27 +214,25 @@ def test_a_file_without_series_is_damaged(tmp_path):
         score(run, "privileged")
 
 
-def test_an_extracted_bank_is_scored_against_the_run_that_it_was_shown(tmp_path):
-    run = write_run(tmp_path / "run", of_object)
-    bank = open_bank(run)
-    shown = replace(
-        bank,
-        description=replace(
+def test_an_extracted_bank_is_scored_against_the_run_that_it_was_shown(run_of_object, tmp_path):
+    bank = open_bank(run_of_object)
+
+    def extracted_from(run):
+        description = replace(
             bank.description,
             kind="extracted",
             source=str(run),
-        ),
-        path=tmp_path,
-    )
-    np.testing.assert_array_equal(
-        load_reference(shown, "privileged"), load_reference(bank, "privileged")
+        )
+        return replace(bank, description=description, path=tmp_path)
+
+    shown = extracted_from(run_of_object)
+    assert_array_equal(
+        load_reference(shown, "privileged"),
+        load_reference(bank, "privileged"),
     )
     with pytest.raises(UnknownNameError, match="'ee_pos_world'"):
         load_reference(shown, "ee_pos_world")
-    gone = replace(
-        shown,
-        description=replace(shown.description, source=str(tmp_path / "gone")),
-    )
+    gone = extracted_from(tmp_path / "gone")
     with pytest.raises(WhiskerError, match="gone', which is not there"):
         load_reference(gone, "privileged")
-    np.testing.assert_array_equal(load_reference(gone, "state"), bank.state)
+    assert_array_equal(load_reference(gone, "state"), bank.state)

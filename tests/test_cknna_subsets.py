@@ -1,5 +1,8 @@
 """Tests which rows a subset contains, on a bank that is written by hand."""
 
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -24,32 +27,48 @@ ROWS = [
 ]
 
 
-def make_bank(tmp_path, rows, *, rolled_out=True, tasks=("pick", "place")):
-    task, episode, step, grasped, success = (np.array(column) for column in zip(*rows, strict=True))
-    steps = np.full(len(rows), 30)
-    rollout = RolloutColumns(
-        grasped,
-        np.where(success, "success", "timeout"),
-        success,
-        steps,
-    )
-    kind = "rollout" if rolled_out else "extracted"
+def make_bank(rows, *, rolled_out=True, tasks=("pick", "place")):
+    task, episode, step, grasped, success = np.transpose(rows)
+    kind = "extracted"
+    rollout = None
+    if rolled_out:
+        kind = "rollout"
+        outcome = np.where(success, "success", "timeout")
+        rollout = RolloutColumns(
+            grasped == 1,
+            outcome,
+            success == 1,
+            np.full(len(rows), 30),
+        )
     description = BankDescription(
-        kind, "act", "here", {"model.safetensors": "ab"}, False, (), "so101"
+        kind,
+        "act",
+        "here",
+        {},
+        False,
+        (),
+        "so101",
     )
     state = np.zeros((len(rows), 2), np.float32)
-    columns = (state, task, episode, step)
     return FeatureBank(
-        tmp_path, description, tasks, *columns, rollout=rollout if rolled_out else None
+        Path(),
+        description,
+        tasks,
+        state,
+        task,
+        episode,
+        step,
+        rollout=rollout,
     )
 
 
-def numbers(parts):
-    return {name: np.flatnonzero(rows).tolist() for name, rows in parts.items()}
+def numbers(bank):
+    """Return the numbers of the rows of each subset."""
+    return {name: np.flatnonzero(rows).tolist() for name, rows in find_subsets(bank).items()}
 
 
-def test_tasks_outcomes_and_phases_by_the_grasp(tmp_path):
-    assert numbers(find_subsets(make_bank(tmp_path, ROWS))) == {
+def test_tasks_outcomes_and_phases_by_the_grasp():
+    assert numbers(make_bank(ROWS)) == {
         "task pick": [0, 1, 2, 3, 4],
         "task place": [5, 6],
         "successes": [0, 1, 2, 3, 4],
@@ -60,75 +79,59 @@ def test_tasks_outcomes_and_phases_by_the_grasp(tmp_path):
     }
 
 
-def test_thirds_where_nothing_was_grasped_or_nobody_knows(tmp_path):
+def test_thirds_where_nobody_knows_of_a_grasp():
     """If no grasp is known, the rows are divided into thirds of each episode's own time.
 
     The steps are 0, 5, ... 20 of 21 in one episode, and 0, 5 of 6 in the other.
     """
-    thirds = {
+    assert numbers(make_bank(ROWS, rolled_out=False)) == {
+        "task pick": [0, 1, 2, 3, 4],
+        "task place": [5, 6],
         "early": [0, 1, 5],
         "middle": [2],
         "late": [3, 4, 6],
     }
-    tasks = {
-        "task pick": [0, 1, 2, 3, 4],
-        "task place": [5, 6],
-    }
-    assert numbers(find_subsets(make_bank(tmp_path, ROWS, rolled_out=False))) == tasks | thirds
-    idle = [(0, episode, step, False, False) for _, episode, step, _, _ in ROWS[:5]]
-    assert numbers(find_subsets(make_bank(tmp_path, idle, tasks=("pick",)))) == {
-        "early": [0, 1],
-        "middle": [2],
-        "late": [3, 4],
-    }
 
 
-def test_a_part_without_a_score_takes_no_other_with_it():
+def test_thirds_where_nothing_was_grasped():
+    idle = [(0, 0, step, False, False) for step in (0, 5, 10, 15, 20)]
+    thirds = {"early": [0, 1], "middle": [2], "late": [3, 4]}
+    assert numbers(make_bank(idle, tasks=("pick",))) == thirds
+
+
+@pytest.fixture
+def pair():
     rng = np.random.default_rng(0)
     a, b = (rng.standard_normal((60, dim), np.float32) for dim in (5, 3))
-    still = np.arange(60) < 20
-    b[still] = 1
-    pair = Pair(
+    return Pair(
         "run",
         "embedding",
         a,
         b,
         episode=np.arange(60) // 10,
-        subsets={"still": still, "moving": ~still},
     )
-    with pytest.warns(
-        WhiskerWarning,
-        match="run, still: no score. features_b: expected rows in more than one direction",
-    ):
-        rows = list(
-            score_pair(
-                pair,
-                ScoreConfig(topk=(3,), permutations=9),
-            )
-        )
+
+
+CONFIG = ScoreConfig(topk=(3,), permutations=9)
+
+
+def test_a_part_without_a_score_takes_no_other_with_it(pair):
+    still = np.arange(60) < 20
+    pair.b[still] = 1
+    pair = replace(pair, subsets={"still": still, "moving": ~still})
+    said = "run, still: no score. features_b: expected rows in more than one direction"
+    with pytest.warns(WhiskerWarning, match=said):
+        rows = list(score_pair(pair, CONFIG))
     assert [row.part for row in rows] == ["all", "moving"]
 
 
-def test_rows_with_ties_are_counted_and_said():
-    rng = np.random.default_rng(0)
-    a, b = (rng.standard_normal((60, dim), np.float32) for dim in (5, 3))
-    episode = np.arange(60) // 10
-    b[::10] = b[0]  # every episode begins in the same pose
-    row, *_ = score_pair(
-        Pair(
-            "run",
-            "embedding",
-            a,
-            b,
-            episode=episode,
-        ),
-        ScoreConfig(topk=(3,), permutations=9),
-    )
-    membership = oracle.mask(oracle.kernel(b), 3)
-    n_tied = int(((membership > 0) & (membership < 1)).any(1).sum())
+def test_rows_with_ties_are_counted_and_said(pair):
+    pair.b[::10] = pair.b[0]  # every episode begins in the same pose
+    row, *_ = score_pair(pair, CONFIG)
+    membership = oracle.mask(oracle.kernel(pair.b), 3)
+    is_tied = (membership > 0) & (membership < 1)
+    n_tied = is_tied.any(1).sum()
     assert n_tied >= 6
     assert (row.n_tied_a, row.n_tied_b) == (0, n_tied)
-    assert (
-        f"{n_tied} rows of the state have ties at the k-th neighbour: "
-        "tied rows count in equal shares" in row.notes
-    )
+    said = "rows of the state have ties at the k-th neighbour: tied rows count in equal shares"
+    assert f"{n_tied} {said}" in row.notes

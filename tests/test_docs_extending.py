@@ -17,13 +17,16 @@ from eval.run import Run
 DOCS = Path(__file__).parents[1] / "docs"
 PAGE = (DOCS / "extending.md").read_text()
 COMMANDS = Path(sys.executable).parent
-PYTHON_BLOCK = re.compile(r"^```python\n(.*?)^```", re.DOTALL | re.MULTILINE)
+PYTHON_BLOCK = re.compile(
+    r"^```python\n(.*?)^```",
+    re.DOTALL | re.MULTILINE,
+)
 
 
 def python_files():
     """Return file name → source of the page's Python blocks. Their first lines name the files."""
     sources = PYTHON_BLOCK.findall(PAGE)
-    return {source.splitlines()[0].removeprefix("# "): source for source in sources}
+    return {source.partition("\n")[0].removeprefix("# "): source for source in sources}
 
 
 @pytest.fixture
@@ -34,9 +37,8 @@ def folder(tmp_path):
     return tmp_path
 
 
-def run(folder, command):
-    """Run a command line of the page in that folder, without `./run`."""
-    name, *arguments = shlex.split(command)
+def run(folder, name, *arguments):
+    """Run a command in that folder, without `./run`, and return what it prints."""
     done = subprocess.run(
         [COMMANDS / name, *arguments],
         cwd=folder,
@@ -44,7 +46,10 @@ def run(folder, command):
         capture_output=True,
         text=True,
     )
-    assert done.returncode == 0 and "Traceback" not in done.stderr, done.stdout + done.stderr
+    said = done.stdout + done.stderr
+    assert done.returncode == 0, said
+    assert "Traceback" not in said
+    return done.stdout
 
 
 def open_run(folder, policy):
@@ -57,21 +62,18 @@ def run_example_of_run_folder(path, folder):
     (example,) = PYTHON_BLOCK.findall((DOCS / "run-folder.md").read_text())
     example = re.sub(r'"runs/[^"]*"', repr(str(path)), example).replace("wrist_cam", "top")
     example += "print(path_m.shape[1], env.spec.cameras[0].width_px)"
-    return subprocess.run(
-        [sys.executable, "-c", example],
-        cwd=folder,
-        env=os.environ | {"MUJOCO_GL": "osmesa"},
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout
+    return run(folder, "python", "-c", example)
 
 
 def test_the_commands_of_the_page_run_and_its_policy_succeeds(folder):
-    commands = re.findall(r"^    \./run (eval.*)$", PAGE, re.MULTILINE)
+    commands = re.findall(
+        r"^    \./run (eval.*)$",
+        PAGE,
+        re.MULTILINE,
+    )
     assert len(commands) == 4
     for command in commands:
-        run(folder, command)
+        run(folder, *shlex.split(command))
     recorded = open_run(folder, "see_and_reach")
     assert [row.outcome for row in recorded.rows] == ["success"] * 5
     assert len(open_run(folder, "random").rows) == 5
@@ -95,7 +97,8 @@ def test_a_goal_of_the_pages_kind_is_judged_by_its_stages(folder):
         assert source.count(old) == 1
         source = source.replace(old, new)
     (folder / "reach.py").write_text(source)
-    run(folder, "eval --policy zero --env reach:toys/reach --episodes 2 --quiet")
+    command = "eval --policy zero --env reach:toys/reach --episodes 2 --quiet"
+    run(folder, *command.split())
     for row in open_run(folder, "zero").rows:
         assert (row.outcome, row.failed_stage, row.goal_kind) == ("timeout", "near", "reach")
         assert row.final_measures["ball_distance_m"] > 0.06

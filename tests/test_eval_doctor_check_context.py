@@ -1,12 +1,10 @@
-from contextlib import closing
-
 import pytest
 
 from eval.config import SubjectConfig
 from eval.doctor.check_context import CheckContext
-from eval.evaluation import set_up
 from sim.errors import WhiskerError
 from sim.flags import make_config
+from tests.check_contexts import open_check_context
 
 
 @pytest.mark.parametrize(
@@ -20,11 +18,10 @@ def test_the_first_failure_is_that_of_the_part_that_failed(part, method, subject
     def fail(*_):
         raise ImportError("no driver")
 
-    config = make_config(SubjectConfig, policy="zero")
-    setup = set_up(config)
-    with closing(setup.env):
-        CheckContext(config, setup).rehearse()
-        monkeypatch.setattr(getattr(setup, part), method, fail)
+    with open_check_context(make_config(SubjectConfig, policy="zero")) as context:
+        context.rehearse()
+        monkeypatch.setattr(getattr(context.setup, part), method, fail)
         with pytest.raises(WhiskerError) as refusal:
-            CheckContext(config, setup).rehearse()
-    assert refusal.value.subject == subject and "ImportError: no driver" in refusal.value.got
+            CheckContext(context.config, context.setup).rehearse()
+    assert refusal.value.subject == subject
+    assert "ImportError: no driver" in refusal.value.got

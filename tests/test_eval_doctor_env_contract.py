@@ -4,61 +4,55 @@ import json
 
 import pytest
 
-from eval.cli import main_doctor
 from tests.test_sim_check_env import ForgetsVelocity, Slider
 
 
-@pytest.fixture
-def doctor(monkeypatch, capsys):
-    """Run `eval-doctor` in this process. Return its exit code and what it printed."""
-
-    def run(*arguments):
-        monkeypatch.setattr("sys.argv", ["eval-doctor", *arguments])
-        code = main_doctor()
-        printed = capsys.readouterr()
-        return code, printed.out, printed.err
-
-    return run
-
-
-def test_an_environment_is_examined_alone(doctor):
-    code, out, _ = doctor("--env", "so101/pick_place", "--json")
-    findings = json.loads(out)
-    assert code == 0 and len(findings) == 14
+def test_an_environment_is_examined_alone(doctor_here):
+    done = doctor_here("--env so101/pick_place --json")
+    findings = json.loads(done.stdout)
+    assert done.returncode == 0
+    assert len(findings) == 14
     assert {finding["level"] for finding in findings} == {"fine"}
-    assert "continues bit for bit" in next(
-        f["finding"] for f in findings if f["check"] == "snapshot"
-    )
+    (snapshot,) = [f["finding"] for f in findings if f["check"] == "snapshot"]
+    assert "continues bit for bit" in snapshot
 
 
-def test_a_broken_contract_is_an_error(doctor, monkeypatch):
+def test_a_broken_contract_is_an_error(doctor_here, monkeypatch):
     made = {"toy/good": Slider, "toy/broken": ForgetsVelocity}
-    monkeypatch.setattr(
-        "eval.doctor.env_contract.make_env",
-        lambda name, control: made[name](),
-    )
-    code, out, _ = doctor("--env", "toy/good")
-    assert code == 0 and "environment toy/good" in out and "13 fine" in out
-    assert "1 unknown: drawable" in out
-    code, out, _ = doctor("--env", "toy/broken")
-    words = " ".join(out.split())
-    assert (
-        code == 2 and "error: snapshot: after an immediate restore, the snapshot differs" in words
-    )
+    monkeypatch.setattr("eval.doctor.env_contract.make_env", lambda name, control: made[name]())
+    good = doctor_here("--env toy/good")
+    assert good.returncode == 0
+    for part in ("environment toy/good", "13 fine", "1 unknown: drawable"):
+        assert part in good.stdout
+    broken = doctor_here("--env toy/broken")
+    words = " ".join(broken.stdout.split())
+    assert broken.returncode == 2
+    assert "error: snapshot: after an immediate restore, the snapshot differs" in words
     assert "what to do: The contract is in sim/env.py" in words
 
 
-def test_a_flag_of_a_policy_is_refused(doctor):
-    code, _, err = doctor("--env", "so101/pick_place", "--gripper-offset", "3")
-    assert code == 2 and "--gripper-offset: expected together with --policy or --checkpoint" in err
-    assert "without a policy the environment alone is checked" in err
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (
+            "--env so101/pick_place --gripper-offset 3",
+            "--gripper-offset: expected together with --policy or --checkpoint",
+        ),
+        (
+            "--env so101/pick_place --gripper-offset 3",
+            "without a policy the environment alone is checked",
+        ),
+        ("--env so101/pick_plaice", "so101/pick_place"),
+    ],
+)
+def test_a_flag_of_a_policy_and_an_unknown_environment_are_refused(doctor_here, arguments, said):
+    done = doctor_here(arguments)
+    assert done.returncode == 2
+    assert said in done.stderr
 
 
-def test_what_cannot_be_made_is_refused(doctor):
-    code, _, err = doctor("--env", "so101/pick_plaice")
-    assert code == 2 and "so101/pick_place" in err
-
-
-def test_a_policy_is_examined_as_before(doctor):
-    code, out, _ = doctor("--env", "so101/pick_place", "--policy", "zero")
-    assert code == 0 and "zero in so101/pick_place" in out and "environment so101" not in out
+def test_a_policy_is_examined_as_before(doctor_here):
+    done = doctor_here("--env so101/pick_place --policy zero")
+    assert done.returncode == 0
+    assert "zero in so101/pick_place" in done.stdout
+    assert "environment so101" not in done.stdout

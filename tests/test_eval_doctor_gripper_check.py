@@ -9,7 +9,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from eval.doctor.finding import Level
 from eval.doctor.gripper_check import check_gripper
 from tests.test_eval_doctor_recorded_run_checks import (
     ACTION,
@@ -30,7 +29,7 @@ GRASP = 60
 RELEASE = 100
 
 
-def episode(gripper, *, near=(50, 120)):
+def episode(gripper, near=(50, 120)):
     """Return an episode with these gripper commands.
 
     The tool is at the object between the two steps of `near`, and 20 cm away otherwise.
@@ -42,20 +41,15 @@ def episode(gripper, *, near=(50, 120)):
     return made
 
 
-def commands(open_value, closed_value):
-    steps = np.arange(N_STEPS)
-    return np.where(
-        (steps >= GRASP) & (steps < RELEASE),
-        closed_value,
-        open_value,
-    )
-
-
-def look(gripper, action=BINARY, n_success=0, near=(50, 120), **flags):
-    noise = np.random.default_rng(0).normal(0, 0.01, (4, N_STEPS))
+def look(open_value, closed_value, action=BINARY, n_success=0, near=(50, 120), **flags):
+    """Check episodes with commands near these two values, that close between GRASP and RELEASE."""
+    commands = np.full((4, N_STEPS), open_value, float)
+    commands[:, GRASP:RELEASE] = closed_value
     way = abs(action.gripper_open - action.gripper_closed)
+    commands += way / 2 * np.random.default_rng(0).normal(0, 0.01, commands.shape)
+    episodes = [episode(gripper, near) for gripper in commands]
     return check_gripper(
-        [episode(gripper + way * n / 2, near=near) for n in noise],
+        episodes,
         action,
         STATE_NAMES,
         n_success,
@@ -63,12 +57,9 @@ def look(gripper, action=BINARY, n_success=0, near=(50, 120), **flags):
     )
 
 
-@pytest.mark.parametrize(
-    "size",
-    [1.0, 0.9, 0.6],
-)
+@pytest.mark.parametrize("size", [1.0, 0.9, 0.6])
 def test_a_binary_gripper_that_is_told_its_two_values_is_fine(size):
-    assert look(commands(-size, size)).level is Level.OK
+    assert look(-size, size).level == "fine"
 
 
 @pytest.mark.parametrize(
@@ -76,73 +67,62 @@ def test_a_binary_gripper_that_is_told_its_two_values_is_fine(size):
     [(1, 0), (0, 1)],
 )
 def test_zero_to_one_is_named_with_both_flags(open_value, closed_value):
-    finding = look(commands(open_value, closed_value))
-    assert (
-        finding.level is Level.ERROR
-        and "commanded 0 to 1, so that it closes and never opens" in finding.finding
-    )
-    assert (
-        "--gripper-range 0 1 if 1 opens" in finding.hint
-        and "--gripper-range 1 0 if 1 closes" in finding.hint
-    )
-    replayed = look(commands(open_value, closed_value), is_baseline=True)
-    assert (
-        "--gripper-range" not in replayed.hint and "1 for closed and -1 for open" in replayed.hint
-    )
+    finding = look(open_value, closed_value)
+    assert finding.level == "error"
+    assert "commanded 0 to 1, so that it closes and never opens" in finding.finding
+    assert "--gripper-range 0 1 if 1 opens" in finding.hint
+    assert "--gripper-range 1 0 if 1 closes" in finding.hint
+    replayed = look(open_value, closed_value, is_baseline=True).hint
+    assert "--gripper-range" not in replayed
+    assert "1 for closed and -1 for open" in replayed
 
 
 def test_a_command_that_does_nothing_is_neither_closed_nor_open():
-    finding = look(commands(0, 0))
-    assert finding.level is Level.WARNING and "never closes or opens" in finding.finding
+    finding = look(0, 0)
+    assert finding.level == "warning"
+    assert "never closes or opens" in finding.finding
 
 
 def test_a_gripper_of_many_widths_may_stay_in_one_half():
     """Such a gripper is half open in the middle of its range, so these commands are fine."""
-    assert look(commands(50, 0), ACTION).level is Level.OK
+    assert look(50, 0, ACTION).level == "fine"
+
+
+@pytest.mark.parametrize("values", [(-1, 1, BINARY), (50, 0, ACTION)])
+def test_a_gripper_that_closes_elsewhere_alone_is_named(values):
+    """The gripper closes and opens, but never near the object."""
+    finding = look(*values, near=(10, 40))
+    assert finding.level == "warning"
+    assert finding.finding == "the gripper never closes on the object"
+    assert finding.hint
+    assert "closes near the object in 0 of the 4 episodes that come near it" in finding.evidence
+    assert look(*values, near=(10, 40), n_success=1).level == "fine"
 
 
 @pytest.mark.parametrize(
-    ("action", "values"),
+    "values",
+    [(-1, 1, BINARY), (50, 0, ACTION)],
+)
+@pytest.mark.parametrize(
+    ("near", "level"),
     [
-        (BINARY, (-1.0, 1.0)),
-        (ACTION, (50.0, 0.0)),
+        # It was closed before it arrived.
+        ((70, 90), "warning"),
+        # It never arrives, which is not this check's concern.
+        ((0, 0), "fine"),
+        # It closes shortly before it arrives.
+        ((GRASP + 4, 90), "fine"),
     ],
 )
-def test_a_gripper_that_closes_elsewhere_alone_is_named(action, values):
-    """The gripper closes and opens, but never near the object."""
-    finding = look(commands(*values), action, near=(10, 40))
-    assert (
-        finding.level is Level.WARNING
-        and finding.finding == "the gripper never closes on the object"
-        and finding.hint
-    )
-    assert "closes near the object in 0 of the 4 episodes that come near it" in finding.evidence
-    assert (
-        look(
-            commands(*values),
-            action,
-            near=(10, 40),
-            n_success=1,
-        ).level
-        is Level.OK
-    )
-    # A gripper that was closed before it arrived does not close there. An arm that never comes near
-    # the object is not this check's concern.
-    assert look(commands(*values), action, near=(70, 90)).level is Level.WARNING
-    assert look(commands(*values), action, near=(0, 0)).level is Level.OK
-    # A command shortly before the arrival closes the jaws at the object.
-    assert look(commands(*values), action, near=(GRASP + 4, 90)).level is Level.OK
+def test_a_gripper_has_to_close_about_when_it_arrives(values, near, level):
+    assert look(*values, near=near).level == level
 
 
 def test_a_door_may_be_pushed():
-    pushed = episode(commands(-1.0, 1.0), near=(10, 40))
-    pushed.joint_progress[:] = 0.1
-    assert (
-        check_gripper(
-            [pushed] * 3,
-            BINARY,
-            STATE_NAMES,
-            0,
-        ).level
-        is Level.OK
+    commands = np.repeat(
+        [-1, 1, -1],
+        [GRASP, RELEASE - GRASP, N_STEPS - RELEASE],
     )
+    pushed = episode(commands, near=(10, 40))
+    pushed.joint_progress[:] = 0.1
+    assert check_gripper([pushed] * 3, BINARY, STATE_NAMES, 0).level == "fine"
