@@ -1,4 +1,4 @@
-"""Tests of the part of a report that compares its runs."""
+"""Tests of what a report says of several runs, and of its maps."""
 
 import re
 
@@ -68,3 +68,10 @@ def test_runs_that_cannot_be_compared_are_reported_all_the_same(make_run, report
 
 def test_a_single_run_is_compared_with_nothing(make_run, report):
     assert "card comparison" not in report(make_run("zero", 2))
+
+
+def test_success_is_mapped_by_any_number_of_the_initial_state(make_run, report):
+    run = make_run("zero", 4)
+    by_height = report(run, "--map-by", "object z", suffix=".md")
+    assert "## Success by initial object z" in by_height
+    assert "## Success by initial object position" in report(run, suffix=".md")

@@ -39,7 +39,7 @@ def write_quick_report(run: Path) -> Path:
 def _report(config: ReportConfig) -> int:
     output = _choose_output(config)
     say_progress("eval-report: reading the runs ...")
-    report = _compute(config.runs, is_quick=config.quick)
+    report = _compute(config.runs, is_quick=config.quick, map_by=config.map_by)
     for sentence in report.refused:
         print(f"eval-report: {sentence}", file=sys.stderr)
     if not report.runs:
@@ -63,6 +63,10 @@ def _choose_output(config: ReportConfig) -> Path:
         WhiskerError: no run is given, several runs are given without an output, or the output has
             another file type than .html or .md.
     """
+    if len(config.map_by) > 2:
+        raise WhiskerError(
+            "--map-by", expected="one or two numbers", got=f"{len(config.map_by)}: {config.map_by}"
+        )
     if not config.runs:
         raise WhiskerError(
             "eval-report", expected="a run folder", got="none", hint="Pass one or more."
@@ -90,10 +94,13 @@ def _get_renderer(output: Path) -> "Callable[[ReportContent], str]":
     return render_html
 
 
-def _compute(runs: Sequence[Path], *, is_quick: bool) -> "ReportContent":
+def _compute(
+    runs: Sequence[Path], *, is_quick: bool, map_by: Sequence[str] = ()
+) -> "ReportContent":
     """Return the content of the usable runs, and a sentence for each of the others."""
     from eval.run import Run
     from viz.report.content import ReportContent, RunContent, compute_run_content
+    from viz.report.start_scalars import OBJECT_AXES
 
     unique_paths: dict[Path, Path] = {}
     for path in runs:
@@ -103,7 +110,9 @@ def _compute(runs: Sequence[Path], *, is_quick: bool) -> "ReportContent":
     for path in unique_paths.values():
         number = len(contents) + 1
         try:
-            content = compute_run_content(Run.open(path), number, is_quick=is_quick)
+            run = Run.open(path)
+            by = map_by or OBJECT_AXES[:2]
+            content = compute_run_content(run, number, is_quick=is_quick, map_by=by)
         except WhiskerError as error:
             refused.append(str(error))
         else:

@@ -24,11 +24,17 @@ class ReportConfig:
         runs: run folders. Unusable ones are named, and the report covers the others.
         output: the file to write, .html or .md. Default: report.html in the folder of the run.
         junit: also write every episode as a test case to this JUnit XML file.
+        map_by: one or two numbers of the initial state by which success is mapped: 'object x',
+            'object y', 'object z', or a name of the environment's state. Default: where the object
+            lies.
         quick: skip the film strips and the CKNNA score, which take longer.
     """
 
-    help_groups: ClassVar = {"what to read and write": ("runs", "output", "junit", "quick")}
+    help_groups: ClassVar = {
+        "what to read and write": ("runs", "output", "junit", "map_by", "quick")
+    }
     runs: Positional[tuple[Path, ...]] = ()
     output: Path | None = None
     junit: Path | None = None
+    map_by: tuple[str, ...] = ()
     quick: bool = False

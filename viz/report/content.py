@@ -32,6 +32,7 @@ from viz.report.features import CollectedFeatures, load_collected_features
 from viz.report.provenance import MAIN_FACTS, Facts, describe_command, describe_facts
 from viz.report.remarks import describe_remarks
 from viz.report.start_map import StartMap, load_start_maps
+from viz.report.start_scalars import OBJECT_AXES
 from viz.report.wording import count_of, describe_rate, format_command, in_words
 
 if TYPE_CHECKING:
@@ -55,7 +56,8 @@ class RunContent:
         episodes: sorted by task and index.
         events: decisive events of the failures, the most frequent first.
         stages: stages of the goals, in order; empty for a run without.
-        start_maps: task → success by the initial state of its episodes.
+        map_by: the numbers of the initial state by which success is mapped.
+        start_maps: task → that map.
         plan_quality: None if it was not computed.
         features: None if none were recorded.
         film_strips: None if none were rendered, which takes seconds.
@@ -72,6 +74,7 @@ class RunContent:
     events: tuple[EventCount, ...]
     stages: tuple[StageCount, ...]
     tasks: tuple[TaskContent, ...]
+    map_by: tuple[str, ...]
     start_maps: Mapping[str, StartMap] = field(default_factory=dict)
     plan_quality: tuple[EpisodeQuality, ...] | None = None
     features: CollectedFeatures | None = None
@@ -112,6 +115,13 @@ class RunContent:
     def failed(self) -> list[Episode]:
         """Return the episodes that ran to their end without success."""
         return [episode for episode in self.episodes if episode.row.is_failure]
+
+    @property
+    def map_title(self) -> str:
+        """Return what the maps are of: "initial object position", or "initial joint"."""
+        if self.map_by == OBJECT_AXES[:2]:
+            return "initial object position"
+        return f"initial {' and '.join(self.map_by)}"
 
     def find_episode(self, row: EpisodeRow) -> Episode:
         """Return the episode of a row."""
@@ -207,15 +217,17 @@ def compute_run_content(
     number: int = 1,
     *,
     is_quick: bool = False,
+    map_by: Sequence[str] = OBJECT_AXES[:2],
 ) -> RunContent:
     """Read and count everything about a run.
 
     Args:
         number: number of the run in its report.
         is_quick: leave out what takes seconds to compute.
+        map_by: the numbers of the initial state by which success is mapped.
 
     Raises:
-        WhiskerError: a row is damaged, or no episode has ended.
+        WhiskerError: a row is damaged, no episode has ended, or the run has no such number.
     """
     if not run.rows:
         resume = format_command("eval", "--resume", run.path)
@@ -239,7 +251,8 @@ def compute_run_content(
         events=count_events(episodes),
         stages=count_stages(rows),
         tasks=group_tasks(episodes),
-        start_maps=load_start_maps(run),
+        map_by=tuple(map_by),
+        start_maps=load_start_maps(run, map_by),
         plan_quality=load_plan_quality(run),
         features=load_collected_features(run.path, has_scores=not is_quick),
     )

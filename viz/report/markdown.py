@@ -112,7 +112,7 @@ def _describe_stages(run: RunContent) -> Iterator[str]:
 
 def _describe_starts(run: RunContent) -> Iterator[str]:
     if run.start_maps:
-        yield "## Success by initial object position"
+        yield f"## Success by {_escape(run.map_title)}"
     for task in run.tasks:
         start_map = run.start_maps.get(task.task)
         if start_map is None:
