@@ -9,6 +9,8 @@ colour of its own, and counted separately.
 from dataclasses import dataclass
 from enum import StrEnum
 
+from sim.goals.pick_and_place import PICK_AND_PLACE
+
 # The version of the rules that make the outcomes. Rows made by different rules are not comparable,
 # so `run.json` stores the version. Rules 1 counted a single moment of contact as a grasp and 5 cm
 # as a pick-up, and had no decisive step.
@@ -58,6 +60,7 @@ class OutcomeFacts:
         picked_up: with a goal of pick and place, whether the object was picked up; None if this is
             not known.
         dropped: with a goal of pick and place, whether the object came down in a wrong place.
+        kind: the kind of goal that alone can end so; "" if every kind can.
     """
 
     light: str
@@ -67,6 +70,7 @@ class OutcomeFacts:
     is_judged: bool = True
     picked_up: bool | None = None
     dropped: bool = False
+    kind: str = ""
 
 
 @dataclass(frozen=True)
@@ -92,7 +96,9 @@ _PLUS = "M-.3 -1H.3V-.3H1V.3H.3V1H-.3V.3H-1V-.3H-.3Z"
 # The order is that in which outcomes are listed and stacked.
 OUTCOMES: dict[str, OutcomeFacts] = {
     Outcome.SUCCESS: OutcomeFacts("#0a8f6a", "#2fbf95", "", _CIRCLE, picked_up=True),
-    Outcome.NEVER_PICKED_UP: OutcomeFacts("#b5331f", "#e0604a", "N", _CROSS, picked_up=False),
+    Outcome.NEVER_PICKED_UP: OutcomeFacts(
+        "#b5331f", "#e0604a", "N", _CROSS, picked_up=False, kind=PICK_AND_PLACE.name
+    ),
     Outcome.DROPPED_DURING_TRANSPORT: OutcomeFacts(
         "#cf7b00",
         "#f5b942",
@@ -100,6 +106,7 @@ OUTCOMES: dict[str, OutcomeFacts] = {
         _TRIANGLE,
         picked_up=True,
         dropped=True,
+        kind=PICK_AND_PLACE.name,
     ),
     Outcome.MISSED_GOAL: OutcomeFacts(
         "#5f35a8",
@@ -108,6 +115,7 @@ OUTCOMES: dict[str, OutcomeFacts] = {
         _DIAMOND,
         picked_up=True,
         dropped=True,
+        kind=PICK_AND_PLACE.name,
     ),
     # With a goal of pick and place the object was carried, but the task was not done in time.
     Outcome.TIMEOUT: OutcomeFacts("#4a98e0", "#85c2fa", "T", _SQUARE, picked_up=True),

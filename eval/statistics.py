@@ -22,8 +22,8 @@ class RunSummary:
     Attributes:
         n_judged: episodes that ran to their end.
         success_interval: Wilson 95 % interval of the success rate.
-        outcomes: outcome → number of rows, first for the outcomes in the table, then for those that
-            this version does not know. All rows are counted.
+        outcomes: outcome → number of rows, first for the outcomes that goals of these kinds can
+            have, then for those that this version does not know. All rows are counted.
         n_unknown: rows whose outcome this version does not know. They count as judged and not as
             successes, and are in neither of the next two rates.
         pick_rate: share of episodes in which the object was picked up, among those that are judged
@@ -144,9 +144,12 @@ def count_met_stages(row: EpisodeRow) -> int | None:
 
 def _count_outcomes(rows: Rows) -> dict[str, int]:
     counts = Counter(str(row.outcome) for row in rows)
+    kinds = {"", *(row.kind_of_goal for row in rows)}
+    possible = [
+        str(name) for name, facts in OUTCOMES.items() if counts[name] or facts.kind in kinds
+    ]
     unknown = sorted(counts.keys() - OUTCOMES.keys())
-    names = [*map(str, OUTCOMES), *unknown]
-    return {name: counts[name] for name in names}
+    return {name: counts[name] for name in [*possible, *unknown]}
 
 
 def _compute_ik_failure_rate(rows: Rows) -> float:

@@ -71,6 +71,13 @@ def test_inverse_kinematics_failures_are_a_share_of_all_judged_steps():
     assert isnan(summarise([row(0, Outcome.SUCCESS)]).ik_failure_rate)
 
 
+def test_only_outcomes_that_the_goals_can_have_are_counted():
+    drawer = row(0, Outcome.TIMEOUT, final_joint_progress=0.5)
+    assert list(summarise([drawer]).outcomes) == ["success", "timeout", "error"]
+    block = row(1, Outcome.SUCCESS)
+    assert list(summarise([drawer, block]).outcomes) == [str(outcome) for outcome in Outcome]
+
+
 def test_an_articulated_goal_is_no_pick():
     articulated = [
         row(2, Outcome.SUCCESS, final_joint_progress=1.0, max_object_height_m=None),
