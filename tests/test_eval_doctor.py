@@ -227,7 +227,7 @@ def untrained_norms(name, value):
                 "action",
                 lambda v: v * 3,
                 "std",
-                part="policy_postprocessor",
+                part="postprocessor",
             ),
             "postprocessor",
             "other statistics",

@@ -378,14 +378,13 @@ def test_a_run_from_before_there_were_several_tasks_is_filmed(eval_here, tmp_pat
 
 
 @pytest.mark.usefixtures("two_scenes")
-def test_a_run_that_may_end_early_takes_its_tasks_in_rounds(monkeypatch, tmp_path):
-    flags = ("--episodes", "7", "--max-steps", "3", "--no-doctor")
-    zero = ("--policy", "zero")
-    assert evaluate_suite(monkeypatch, tmp_path / "reference", *flags, policy=zero) == 0
+def test_a_run_that_may_end_early_takes_its_tasks_in_rounds(evaluate_suite, tmp_path):
+    zero = "--policy zero"
+    short = "--max-steps 3 --no-doctor"
+    evaluate_suite(f"--episodes 7 {short}", zero, tmp_path / "reference")
     reference = only_run(tmp_path / "reference")
     rewrite_outcomes(reference, "success")
-    against = ("--against", str(reference), "--until-decided", *flags[2:])
-    assert evaluate_suite(monkeypatch, tmp_path / "runs", *against, policy=zero) == 0
+    evaluate_suite(f"--against {reference} --until-decided {short}", zero, tmp_path / "runs")
     done = [(row.task, row.episode_index) for row in load_rows(only_run(tmp_path / "runs"))]
     first, second = dict.fromkeys(task for task, _ in done)
     assert done == [(first, k) for k in range(5)] + [(second, k) for k in range(3)]

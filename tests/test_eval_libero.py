@@ -107,8 +107,8 @@ def test_recorded_demonstrations_are_replayed(tmp_path):
         ("--policy replay --demos x.hdf5", "x.hdf5"),
     ],
 )
-def test_bad_input_is_one_clear_error(refused_here, arguments, said, tmp_path):
-    refusal = refused_here(*arguments.split(), "--run-dir", "runs", "--quiet")
+def test_bad_input_is_one_clear_error(refusal_of_eval, arguments, said, tmp_path):
+    refusal = refusal_of_eval(f"{arguments} --run-dir runs --quiet", cwd=tmp_path)
     assert said in refusal
     assert refusal.count("\n") == 1, refusal
     assert not (tmp_path / "runs").exists()
