@@ -28,7 +28,12 @@ def compute_e_value(counts: PairedCounts) -> float:
     whatever the task, so the counts of several tasks are added up, as for McNemar's test.
     """
     m = counts.n_discordant
-    return float(Fraction(2**m, (m + 1) * comb(m, counts.only_first)))
+    return float(
+        Fraction(
+            2**m,
+            (m + 1) * comb(m, counts.only_first),
+        )
+    )
 
 
 def is_decisive(counts: PairedCounts) -> bool:

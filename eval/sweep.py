@@ -122,7 +122,10 @@ def make_sweep_folder(sweep: Sweep, parent: Path) -> Path:
     try:
         folder.mkdir(parents=True)
         with atomic_write(folder / SWEEP_FILE, sync=True) as file:
-            file.write_text(json.dumps(_to_json(sweep), indent=2) + "\n", encoding="utf-8")
+            file.write_text(
+                json.dumps(_to_json(sweep), indent=2) + "\n",
+                encoding="utf-8",
+            )
     except OSError as error:
         raise WhiskerError(
             f"sweep folder {str(folder)!r}",
@@ -141,7 +144,11 @@ def load_sweep(folder: Path) -> Sweep:
     """
     file = folder / SWEEP_FILE
     try:
-        return decode(Sweep, json.loads(file.read_text(encoding="utf-8")), "")
+        return decode(
+            Sweep,
+            json.loads(file.read_text(encoding="utf-8")),
+            "",
+        )
     except (OSError, ValueError) as error:
         raise WhiskerError(
             f"sweep {str(folder)!r}",

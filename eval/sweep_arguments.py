@@ -77,7 +77,12 @@ def parse_points(
 
 
 def _parse(words: Sequence[str]) -> EvalConfig:
-    return tyro.cli(EvalConfig, prog="eval-sweep", args=words, config=(tyro.conf.OmitArgPrefixes,))
+    return tyro.cli(
+        EvalConfig,
+        prog="eval-sweep",
+        args=words,
+        config=(tyro.conf.OmitArgPrefixes,),
+    )
 
 
 def _scalar_flags() -> list[Flag]:

@@ -57,7 +57,11 @@ class _Sweeping:
         if begun is not None and not begun.missing:
             return
         output = replace(config.output, run_dir=self.folder)
-        config = replace(config, output=output, resume=begun.path if begun else None)
+        config = replace(
+            config,
+            output=output,
+            resume=begun.path if begun else None,
+        )
         try:
             setup = self._set_up(config)
             with closing(open_run(config, setup, None)) as run:
@@ -65,7 +69,10 @@ class _Sweeping:
                 roll_out(config, setup, run, None, n_episodes, name)
         except WhiskerError as error:
             self.failed[index] = str(error)
-            print(f"eval-sweep: {self.sweep.labels[index]}: {error}", file=sys.stderr)
+            print(
+                f"eval-sweep: {self.sweep.labels[index]}: {error}",
+                file=sys.stderr,
+            )
 
     def close(self) -> None:
         self._opened.close()
@@ -139,7 +146,10 @@ def _begin(flag: str, points: list[EvalConfig], config: SweepConfig) -> _Sweepin
         except WhiskerError:
             definite.append(point)  # it is said when its turn comes, and the others go on
     sweep = Sweep(flag, tuple(definite), config.best_by)
-    return _Sweeping(make_sweep_folder(sweep, points[0].output.run_dir), sweep)
+    return _Sweeping(
+        make_sweep_folder(sweep, points[0].output.run_dir),
+        sweep,
+    )
 
 
 def _run_points(sweeping: _Sweeping) -> None:

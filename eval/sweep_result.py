@@ -1,4 +1,4 @@
-"""What a sweep shows: how often each point succeeds, and which cannot be told from the best."""
+"""Describes a sweep: how often each point succeeds, and which cannot be told from the best."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass

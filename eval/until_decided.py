@@ -37,7 +37,12 @@ class ReferenceRun:
 
     def count_pairs(self, rows: Iterable[EpisodeRow]) -> PairedCounts:
         """Count the episodes of a new run, its "first" policy, that ended in both runs."""
-        n = {(True, True): 0, (True, False): 0, (False, True): 0, (False, False): 0}
+        n = {
+            (True, True): 0,
+            (True, False): 0,
+            (False, True): 0,
+            (False, False): 0,
+        }
         for key, success in _read_successes(rows).items():
             if key in self._successes:
                 n[success, self._successes[key]] += 1
@@ -143,7 +148,8 @@ def describe_result(rows: Iterable[EpisodeRow], policy: PolicySpec, reference: R
             f"{episodes} have not decided between {name} and {reference.name} ({evidence}; "
             f"{DECISIVE_E_VALUE} would decide)."
         )
-    better, worse = name, reference.name
+    better = name
+    worse = reference.name
     if counts.only_second > counts.only_first:
         better, worse = worse, better
     return f"{better} is better than {worse}: decided after {episodes} ({evidence})."

@@ -70,7 +70,10 @@ class GridEnv(EnvWrapper):
         return replace(spec, task=task, n_episodes=self._grid.n_cells)
 
     def reset(self, episode_index: int) -> None:
-        self._settable.reset_at(episode_index, self._grid.find_cell(episode_index, self._ranges))
+        self._settable.reset_at(
+            episode_index,
+            self._grid.find_cell(episode_index, self._ranges),
+        )
 
 
 def name_grid_task(task: str, text: str) -> str:

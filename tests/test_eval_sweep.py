@@ -48,7 +48,14 @@ def points(sweep_here, tmp_path):
 def test_rows_of_a_point_are_those_of_eval_alone(sweep_here, eval_here, small_act, tmp_path):
     """The second point uses the policy and the environment that the first one loaded."""
     flags = ("--checkpoint", small_act, "--episodes", 2, "--max-steps", 4, "--no-doctor")
-    swept = sweep_here(*flags, "--n-action-steps", 1, 2, "--run-dir", tmp_path / "runs")
+    swept = sweep_here(
+        *flags,
+        "--n-action-steps",
+        1,
+        2,
+        "--run-dir",
+        tmp_path / "runs",
+    )
     alone = eval_here(*flags, "--n-action-steps", 2, "--run-dir", tmp_path / "alone")
     assert swept.returncode == alone.returncode == 0
     (folder,) = (tmp_path / "runs").iterdir()

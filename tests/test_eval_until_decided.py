@@ -31,10 +31,21 @@ def count(only_first, only_second):
 
 @pytest.mark.parametrize(
     ("b", "c"),
-    [(0, 0), (1, 0), (3, 3), (8, 0), (2, 15), (40, 20)],
+    [
+        (0, 0),
+        (1, 0),
+        (3, 3),
+        (8, 0),
+        (2, 15),
+        (40, 20),
+    ],
 )
 def test_the_e_value_is_the_mean_likelihood_ratio_over_all_chances(b, c):
-    mean, _ = quad(lambda chance: (2 * chance) ** b * (2 - 2 * chance) ** c, 0, 1)
+    mean, _ = quad(
+        lambda chance: (2 * chance) ** b * (2 - 2 * chance) ** c,
+        0,
+        1,
+    )
     assert compute_e_value(count(b, c)) == pytest.approx(mean)
 
 

@@ -43,7 +43,10 @@ def test_what_the_grid_does_not_set_is_drawn_as_without_it(grid, blind_env):
         block = block_of(grid, episode_index)
         blind_env.reset(episode_index)
         begin = blind_env.model.jnt_qposadr[blind_env.model.body("block").jntadr[0]]
-        np.testing.assert_array_equal(block[3:], blind_env.data.qpos[begin + 3 : begin + 7])
+        np.testing.assert_array_equal(
+            block[3:],
+            blind_env.data.qpos[begin + 3 : begin + 7],
+        )
 
 
 def test_an_episode_depends_on_its_cell_alone(grid):
@@ -82,12 +85,22 @@ def test_eval_runs_each_cell_once_and_resumes(eval_here, tmp_path):
         np.testing.assert_allclose(block_of(env, 3)[:3], recorded[0], atol=1e-6)
 
 
-@pytest.mark.parametrize(("text", "n_cells"), [("10", 10), ("4x5", 20), ("object x=3,a=4", 12)])
+@pytest.mark.parametrize(
+    ("text", "n_cells"),
+    [
+        ("10", 10),
+        ("4x5", 20),
+        ("object x=3,a=4", 12),
+    ],
+)
 def test_cells_are_counted_without_the_environment(text, n_cells):
     assert count_cells(text) == n_cells
 
 
-@pytest.mark.parametrize("text", ["", "0x3", "3x", "axb", "2000x2000"])
+@pytest.mark.parametrize(
+    "text",
+    ["", "0x3", "3x", "axb", "2000x2000"],
+)
 def test_only_numbers_of_cells_are_a_grid(text):
     with pytest.raises(WhiskerError, match="expected numbers of values, such as 10x10"):
         count_cells(text)

@@ -30,7 +30,7 @@ MOST_IF_EQUAL = 500
 
 
 class Studies(NamedTuple):
-    """What simulated studies found.
+    """The results of simulated studies.
 
     Attributes:
         decided: share of studies that decided.
@@ -55,7 +55,11 @@ def simulate(
     """
     ends_at = find_ends(most, decides_at)
     rng = np.random.default_rng(0)
-    kinds = rng.choice(4, size=(N_STUDIES, most), p=shares)
+    kinds = rng.choice(
+        4,
+        size=(N_STUDIES, most),
+        p=shares,
+    )
     only_first = np.cumsum(kinds == 1, axis=1)
     only_second = np.cumsum(kinds == 2, axis=1)
     decides = ends_at[only_first, only_second]
@@ -77,7 +81,14 @@ def find_ends(most: int, decides_at: Callable[[PairedCounts], bool]) -> np.ndarr
     ends = np.zeros((most + 1, most + 1), bool)
     for b, c in product(range(most + 1), repeat=2):
         if b + c <= most and max(b, c) > 4:
-            ends[b, c] = decides_at(PairedCounts(0, b, c, 0))
+            ends[b, c] = decides_at(
+                PairedCounts(
+                    0,
+                    b,
+                    c,
+                    0,
+                )
+            )
     return ends
 
 

@@ -25,7 +25,7 @@ class DifferingEpisode:
 
 @dataclass(frozen=True)
 class ReportComparison:
-    """What the shared episodes of a report's runs say.
+    """Compares the runs of a report on the episodes that they share.
 
     Attributes:
         verdict: which run is better, or that these episodes cannot tell; or why the runs cannot be

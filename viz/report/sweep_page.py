@@ -72,9 +72,25 @@ def _draw_curve(sweep: Sweep, points: Sequence[SweepPoint]) -> Markup:
     parts = []
     for percent in (0, 25, 50, 75, 100):
         y = _to_y(percent / 100)
-        parts.append(element("line", class_="grid", x1=_LEFT, x2=_WIDTH - _RIGHT, y1=y, y2=y))
         parts.append(
-            element("text", f"{percent} %", class_="axis", x=_LEFT - 8, y=y + 4, text_anchor="end")
+            element(
+                "line",
+                class_="grid",
+                x1=_LEFT,
+                x2=_WIDTH - _RIGHT,
+                y1=y,
+                y2=y,
+            )
+        )
+        parts.append(
+            element(
+                "text",
+                f"{percent} %",
+                class_="axis",
+                x=_LEFT - 8,
+                y=y + 4,
+                text_anchor="end",
+            )
         )
     ordered = sorted(zip(xs, points, strict=True), key=lambda pair: pair[0])
     line = " ".join(f"{x:.1f},{_to_y(point.summary.success_rate):.1f}" for x, point in ordered)
@@ -116,8 +132,22 @@ def _draw_point(x: float, point: SweepPoint) -> Markup:
     said = f"{point.label}: {rate:.1%} ({low:.1%} to {high:.1%}) {point.standing}".strip()
     return element(
         "a",
-        element("line", class_="interval", x1=x, x2=x, y1=_to_y(low), y2=_to_y(high)),
-        element("circle", title(said), class_=_class_of(point), cx=x, cy=_to_y(rate), r=7.0),
+        element(
+            "line",
+            class_="interval",
+            x1=x,
+            x2=x,
+            y1=_to_y(low),
+            y2=_to_y(high),
+        ),
+        element(
+            "circle",
+            title(said),
+            class_=_class_of(point),
+            cx=x,
+            cy=_to_y(rate),
+            r=7.0,
+        ),
         href=_link(point),
     )
 
