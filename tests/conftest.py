@@ -282,6 +282,13 @@ def opened_run(failed_run):
 
 
 @pytest.fixture(scope="session")
+def random_run(tmp_path_factory):
+    """Return a run folder of random actions in the episodes of `failed_run`, both of which fail."""
+    config = make_config(EvalConfig, policy="random", first_episode=7, episodes=2)
+    return record_run(config, tmp_path_factory.mktemp("runs")).path
+
+
+@pytest.fixture(scope="session")
 def failure(opened_run):
     """Return the row of the failed episode, which is episode 8."""
     return opened_run.rows[1]

@@ -102,3 +102,22 @@ class RunSources(Protocol):
         Raises:
             WhiskerError: there is no such run, or it has no report.
         """
+
+    def compare(self, run: str, against: str) -> dict:
+        """Return what two runs show when they are compared episode by episode.
+
+        Raises:
+            WhiskerError: there is no such run, or the two cannot be compared.
+        """
+
+    def other_episode(
+        self,
+        run: str,
+        against: str,
+        key: str,
+    ) -> dict:
+        """Return the recording of an episode of `run` that the run `against` made.
+
+        Raises:
+            WhiskerError: the two cannot be compared, or the other one has no such episode.
+        """

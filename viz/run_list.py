@@ -15,6 +15,7 @@ from eval.statistics import summarise
 from sim.errors import WhiskerError
 from viz.report.cli import REPORT_FILE
 from viz.report.wording import format_command
+from viz.run_pair import describe_pair
 from viz.run_report import has_report, read_report, report_command
 from viz.run_source import RunSource
 
@@ -94,6 +95,32 @@ class RunList:
             WhiskerError: the run is not in the list, or has no report.
         """
         return read_report(self._find(run))
+
+    def compare(self, run: str, against: str) -> dict:
+        """Compare two runs of the list.
+
+        Raises:
+            WhiskerError: a run is not in the list, or the two cannot be compared.
+        """
+        if run == against:
+            raise WhiskerError(f"run {run!r}", expected="another run beside it", got="itself")
+        return describe_pair({name: self._find(name) for name in (run, against)})
+
+    def other_episode(
+        self,
+        run: str,
+        against: str,
+        key: str,
+    ) -> dict:
+        """Return another run's recording of an episode, replayed in the world of the first run.
+
+        Raises:
+            WhiskerError: a run is not in the list, the two cannot be compared, or the other run has
+                no such episode.
+        """
+        names = self.compare(run, against)
+        episode = self.open(run).other_episode(Run.open(self._find(against)), key)
+        return {"name": names["second"]["name"], **episode}
 
     def close(self) -> None:
         """Close the sources of all runs."""

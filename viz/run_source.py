@@ -120,6 +120,27 @@ class RunSource:
         row = find_by_key(self._run, key)
         return self._in_worker(lambda: self._outline_of(row))
 
+    def other_episode(self, other: Run, key: str) -> dict:
+        """Return another run's recording of an episode of this run, without plans and images.
+
+        It is replayed in the environment of this run, so that the environment stays open.
+
+        Args:
+            other: a run whose episodes begin and end like those of this one.
+            key: the key of the episode.
+
+        Raises:
+            WhiskerError: one of the runs has no such episode, or the other one's cannot be read.
+        """
+        task = find_by_key(self._run, key).task
+        row = find_by_key(other, key)
+
+        def replay() -> dict:
+            episode = ReplayedEpisode.load(self._env_of(task), other, row)
+            return {"row": row_data(row), **episode.outline(self._board.count)}
+
+        return self._in_worker(replay)
+
     def plan(
         self,
         key: str,

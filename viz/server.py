@@ -112,6 +112,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._stream(query)
         elif path == "/api/runs":
             self._answer(lambda: self.runs().listing())
+        elif path in _ANSWERS_ON_PAIRS:
+            self._answer(lambda: _ANSWERS_ON_PAIRS[path](self.runs(), query))
         elif path in _ANSWERS:
             self._answer(lambda: _ANSWERS[path](self.source_of(query), query))
         else:
@@ -294,6 +296,14 @@ _ANSWERS: dict[str, Callable[[PageSource, _Query], dict]] = {
     "/api/episode": lambda source, query: source.episode(query["key"]),
     "/api/plan": lambda source, query: source.plan(query["key"], _parse_prediction(query)),
     "/api/images": lambda source, query: source.images(query["key"], _parse_prediction(query)),
+}
+
+# Path → answer to a GET request about two runs.
+_ANSWERS_ON_PAIRS: dict[str, Callable[[RunSources, _Query], dict]] = {
+    "/api/compare": lambda runs, query: runs.compare(query["run"], query["against"]),
+    "/api/other_episode": lambda runs, query: runs.other_episode(
+        query["run"], query["against"], query["key"]
+    ),
 }
 
 

@@ -1,6 +1,7 @@
 // The application: it holds the state of the page, draws everything, and reacts to commands.
 
 import { CameraPane } from "./cameras";
+import { ComparisonPage, type Compared } from "./comparison";
 import { Controls } from "./controls";
 import { element, setText } from "./dom";
 import { whyNothingToShow, type Episode } from "./episode";
@@ -13,10 +14,11 @@ import { GraphPane } from "./graphs";
 import { HeaderBar } from "./header";
 import { makeHelp } from "./help";
 import { Library } from "./library";
-import { linesAt, type Choice, type Layers } from "./lines";
+import { linesAt, type Choice, type Layers, type OtherFuture } from "./lines";
 import { Live } from "./live";
 import { Address, hashOf, type Place } from "./location";
 import { Notices } from "./notices";
+import { OtherRun } from "./other_run";
 import { Playback } from "./playback";
 import { TRAILS } from "./overlay_style";
 import { ScenePane } from "./scene_pane";
@@ -56,6 +58,9 @@ export class App {
   private readonly follower = new Follower((error) => this.fail(error));
   /** Null if the server, or the file, has a single run. */
   private readonly runs: RunList | null = null;
+  private readonly comparison = new ComparisonPage(() => this.toggleTheme());
+  /** The run with which the shown one is compared. */
+  private other: OtherRun | null = null;
 
   private readonly frames = new FrameLoop(
     (now) => this.frame(now),
@@ -99,9 +104,10 @@ export class App {
       this.runs = new RunList(
         () => server.runs(),
         (run) => server.reportUrl(run),
+        (run, against) => new Server(run).compare(against),
         () => this.toggleTheme(),
       );
-      root.append(this.runs.root);
+      root.append(this.runs.root, this.comparison.root);
     }
     this.controls = new Controls(this, {
       transport,
@@ -140,12 +146,22 @@ export class App {
     return this.root.dataset.page === "runs";
   }
 
+  /** Whether a run is shown, and neither the list of runs nor a comparison. */
+  get isInRun(): boolean {
+    return this.root.dataset.page === "run";
+  }
+
   /** Shows the place that an address names. */
   private async go(place: Place): Promise<void> {
     const visit = ++this.nVisits;
-    const { run } = place;
+    const { run, against } = place;
     try {
       if (this.runs && run === null) return await this.showRuns();
+      if (this.runs && against !== null && place.episode === null) {
+        const compared = await new Server(run).compare(against);
+        if (visit === this.nVisits) this.showComparison(compared);
+        return;
+      }
       if (this.runs && run !== this.page?.run) {
         this.leaveRun();
         const source = new Server(run);
@@ -154,6 +170,7 @@ export class App {
         this.openRun(source, page);
       } else if (run !== null && run !== this.page!.run)
         throw new PageError(`The link is for the run ${run}, but this is ${this.page!.run}.`);
+      this.compareWith(against);
       await this.goInRun(place);
     } catch (error) {
       if (visit !== this.nVisits) return;
@@ -176,13 +193,34 @@ export class App {
     this.notePaint();
   }
 
+  private showComparison(compared: Compared): void {
+    this.leaveRun();
+    this.root.dataset.page = "comparison";
+    document.title = `whiskers: ${compared.first.name} and ${compared.second.name}`;
+    this.comparison.show(compared);
+    this.notePaint();
+  }
+
+  /** Draws the other run's episodes into those of the shown run; null: none. */
+  private compareWith(against: string | null): void {
+    if (against === (this.other?.run ?? null)) return;
+    if (against !== null && !this.runs)
+      throw new PageError("The link compares two runs, but only one is open here. Open the folder of both with whiskers.");
+    this.other = against === null ? null : new OtherRun(against, new Server(this.page!.run), this.library!);
+    this.isGrown = true;
+    // Addresses of episodes in the list name the other run.
+    this.list.load(this.library!.rows);
+    if (this.episode) this.loadRelated(this.episode);
+    this.frames.invalidate();
+  }
+
   private leaveRun(): void {
     this.follower.stop();
     this.live?.leave();
     this.live = this.filler = null;
     this.playback.stop();
     this.notices.show(null);
-    this.page = this.library = this.episode = this.wantedKey = null;
+    this.page = this.library = this.episode = this.wantedKey = this.other = null;
     this.root.dataset.has = "nothing";
     this.scene.forget();
   }
@@ -241,14 +279,14 @@ export class App {
   }
 
   private placeOf(key: string): Place {
-    return { run: this.page?.run ?? null, episode: key, step: null, view: null };
+    return { run: this.page?.run ?? null, against: this.other?.run ?? null, episode: key, step: null, view: null };
   }
 
   private notePaint(): void {
     requestAnimationFrame(() =>
       requestAnimationFrame(() => {
         this.firstListMs ??= performance.now();
-        if (this.isInRuns) window.__ready = true;
+        if (!this.isInRun) window.__ready = true;
         else this.scene.prepare();
       }),
     );
@@ -445,14 +483,29 @@ export class App {
   /** Loads other futures in the background. The episode does not wait for them. */
   private loadRelated(episode: Episode): void {
     const library = this.library!;
-    for (const { row } of library.related(episode.row))
-      library.load(row).then(
+    const loading = this.isCompared(episode)
+      ? [this.other!.load(episode.row)]
+      : library.related(episode.row).map(({ row }) => library.load(row));
+    for (const each of loading)
+      each.then(
         () => {
           this.isGrown = true;
           this.frames.invalidate();
         },
-        (error) => this.fail(error),
+        (error) => {
+          if (this.episode === episode) this.fail(error);
+        },
       );
+  }
+
+  /** Whether the other run is drawn into an episode. It has none of the branches of this run. */
+  private isCompared({ row }: Episode): boolean {
+    return this.other !== null && !row.branch;
+  }
+
+  private othersOf(episode: Episode): OtherFuture[] {
+    const { row } = episode;
+    return this.isCompared(episode) ? this.other!.futures(row.key) : this.library!.otherFutures(row);
   }
 
   private show(step: number): void {
@@ -468,6 +521,8 @@ export class App {
     setText(this.speedText, playback.speed < 1 ? `1/${1 / playback.speed}×` : `${playback.speed}×`);
     this.live?.draw(episode, this.step, this.liveAtHead !== null);
     if (episode?.nMoments) this.drawEpisode(episode);
+    const key = this.wantedKey ?? "";
+    this.header.showOther(this.other?.describe(key) ?? null, { ...this.placeOf(key), step: this.step });
     this.noteAddress();
     if (this.isMeasured) this.scene.view?.finish();
     if (episode?.nMoments || this.notices.error) {
@@ -489,7 +544,7 @@ export class App {
   private drawEpisode(episode: Episode): void {
     const { step } = this;
     const layers: Choice = { ...this.layers, trail: this.trail };
-    const others = this.library!.otherFutures(episode.row);
+    const others = this.othersOf(episode);
     if (this.isGrown) {
       this.isGrown = false;
       this.graphs.load(episode, others);
@@ -616,6 +671,11 @@ export class App {
       at_rest: this.frames.isAtRest,
       last_draw_ms: this.frames.lastDrawMs,
       n_ghosts_drawn: this.nGhostsDrawn,
+      others: (episode ? this.othersOf(episode) : []).map(({ episode: { ee, row }, name }) => ({
+        name,
+        key: row.key,
+        ee: step < ee.length ? [...ee.row(step)] : null,
+      })),
       ...(this.live && { live: { ...this.live.describe(), at_head: this.liveAtHead !== null } }),
     };
   }

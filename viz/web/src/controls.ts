@@ -232,6 +232,16 @@ export function keyName(key: string): string {
     .join(" ");
 }
 
+/** Returns a button that changes the theme, for pages without the other controls. */
+export function themeButton(onTheme: () => void): HTMLElement {
+  const { icon, hint } = COMMANDS.find(({ name }) => name === "theme")!;
+  const button = element("button", "command theme", svg("svg", { viewBox: "0 0 16 16" }, svg("path", { d: icon! })));
+  button.title = `${hint} (T)`;
+  button.ariaLabel = hint;
+  button.onclick = onTheme;
+  return button;
+}
+
 export class Controls {
   private readonly drawn: { command: Command; button: HTMLButtonElement; icon: SVGPathElement | null }[];
 
@@ -267,8 +277,8 @@ export class Controls {
   private onKey(event: KeyboardEvent): void {
     if (isTextField(event.target)) return;
     const key = keyOf(event);
-    // The list of runs has no picture to control.
-    const command = COMMANDS.find((each) => each.key === key && (!this.app.isInRuns || each.name === "theme"));
+    // The list of runs and the comparison have no picture to control.
+    const command = COMMANDS.find((each) => each.key === key && (this.app.isInRun || each.name === "theme"));
     if (command) {
       // Otherwise the browser would scroll, or press a button.
       event.preventDefault();
@@ -289,7 +299,7 @@ function keyOf(event: KeyboardEvent): string | null {
 }
 
 function isTextField(target: EventTarget | null): boolean {
-  return target instanceof HTMLElement && target.matches("input, textarea, select");
+  return target instanceof HTMLElement && target.matches("input:not([type=checkbox]), textarea, select");
 }
 
 /** Removes the focus from a button, which the space bar would press again. */

@@ -4,7 +4,7 @@ import { element, setText } from "./dom";
 import type { Row } from "./format";
 import { TaskGrid } from "./task_grid";
 import { compareNames, nameTasks, type TaskName } from "./task_names";
-import { failedAt, inWords, outcomeInWords, outcomeRank } from "./outcomes";
+import { failedAt, happened, inWords, outcomeInWords, outcomeRank, stepText } from "./outcomes";
 
 /** The search is shown for at least this many episodes. */
 const LEAST_SEARCHED = 12;
@@ -252,23 +252,9 @@ export class EpisodeList {
   }
 }
 
-/** Returns in a word or two what went wrong. Rows that predate events name the stage that was not met. */
-function happened({ success, error, decisive_event, failed_stage }: Row): string {
-  if (success) return "";
-  if (error) return "crashed";
-  if (decisive_event) return inWords(decisive_event);
-  return failed_stage ? `not ${inWords(failed_stage)}` : "";
-}
-
 /** Returns how a branch ended, since it is listed below its episode and not under its outcome. */
 function branchEnd(row: Row): string {
   return row.outcome === "success" || row.outcome === "running" ? outcomeInWords(row.outcome) : happened(row);
-}
-
-/** Returns the step at which it went wrong, or at which the task was done. */
-function stepText(row: Row): string {
-  const step = row.success ? row.decided_at_step : failedAt(row);
-  return step === null ? "" : `step ${step}`;
 }
 
 function describe(row: Row): string {

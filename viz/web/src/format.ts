@@ -183,6 +183,12 @@ export interface EpisodeData {
   parts: Part[];
 }
 
+/** Another run's recording of an episode, and what sentences call that run. */
+export interface OtherEpisodeData extends EpisodeData {
+  name: string;
+  row: Row;
+}
+
 /** The content of an exported page. */
 export interface Inlined {
   page: Page;

@@ -72,7 +72,7 @@ export class GraphPane {
     }
     this.others = others;
     this.otherKey.hidden = !others.length;
-    setText(this.otherKey, others.length > 1 ? `${others.length} other futures` : "other future");
+    setText(this.otherKey, others.length > 1 ? `${others.length} other futures` : (others[0]?.name ?? "other future"));
     this.reload();
   }
 
@@ -174,7 +174,7 @@ export class GraphPane {
       ["predicted", predictedAt(channel, episode, this.step, step)],
       ...this.others
         .filter(({ fromStep }) => step >= fromStep)
-        .map(({ episode: future }): [string, number] => [future.header.key, measuredAt(channel, future, step)]),
+        .map(({ episode: future, name }): [string, number] => [name ?? future.header.key, measuredAt(channel, future, step)]),
     ];
     const there = values.filter(([, value]) => Number.isFinite(value));
     const lines = there.map(([name, value]) => `${name} ${shortNumber(value)}`);

@@ -4,6 +4,7 @@ import { element, setText } from "./dom";
 import type { Episode } from "./episode";
 import type { Page, Row } from "./format";
 import type { GrowingTable } from "./growing_table";
+import { hashOf, type Place } from "./location";
 import { inWords, outcomeInWords } from "./outcomes";
 
 const FACTS = ["step", "time", "decision", "stage", "goal distance", "object height", "failed stage"] as const;
@@ -18,15 +19,20 @@ export class HeaderBar {
   private readonly badge = element("span", "badge");
   /** Shown only if the run is one of a list. */
   private readonly toRuns = element("a", "to-runs", "‹ runs");
+  /** Shown only if the run is compared with another one. */
+  private readonly toComparison = element("a", "to-comparison", "‹ comparison");
+  private readonly other = element("a", "other-run");
   private readonly toReport = element("a", "to-report", "report");
   private readonly values = new Map<Fact, HTMLElement>();
 
   constructor() {
     this.toRuns.href = "#";
     this.toRuns.title = "back to the list of runs";
+    this.toComparison.title = "back to the comparison of both runs";
+    this.other.title = "show this episode of the other run, and draw the first one's into it";
     this.toReport.title = "open the report of this run";
     this.toReport.target = "_blank";
-    this.toReport.hidden = true;
+    this.toReport.hidden = this.toComparison.hidden = this.other.hidden = true;
     const facts = element("dl", "facts");
     for (const name of FACTS) {
       const value = element("dd");
@@ -35,10 +41,10 @@ export class HeaderBar {
       facts.append(element("div", "", element("dt", "", name), value));
     }
     this.root.append(
-      element("h1", "", element("span", "", "whiskers"), this.toRuns, this.toReport),
+      element("h1", "", element("span", "", "whiskers"), this.toRuns, this.toComparison, this.toReport),
       element("div", "about", this.task, this.run),
       this.buttons,
-      element("div", "told", this.badge, this.instruction),
+      element("div", "told", this.badge, this.instruction, this.other),
       facts,
     );
   }
@@ -59,6 +65,15 @@ export class HeaderBar {
     setText(this.task, row.branch ? `${row.key}, a branch of ${row.branch.of}: ${row.branch.changes}` : row.key);
     setText(this.instruction, instruction ? `“${instruction}”` : "");
     this.set("failed stage", row.failed_stage ? inWords(row.failed_stage) : "–");
+  }
+
+  /** @param text how the other run's episode ended, and null if the run is not compared. */
+  showOther(text: string | null, place: Place): void {
+    const { run, against, episode, step } = place;
+    this.toComparison.hidden = this.other.hidden = text === null;
+    setText(this.other, text ?? "");
+    this.toComparison.href = hashOf({ run, against });
+    this.other.href = hashOf({ run: against, against: run, episode, step });
   }
 
   draw(episode: Episode, step: number): void {

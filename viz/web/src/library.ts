@@ -84,7 +84,7 @@ export class Library {
   otherFutures(row: Row): OtherFuture[] {
     return this.related(row).flatMap(({ row: { key }, fromStep }) => {
       const episode = this.episode(key);
-      return episode ? [{ episode, fromStep }] : [];
+      return episode ? [{ episode, fromStep, name: null }] : [];
     });
   }
 

@@ -35,6 +35,8 @@ export interface Choice extends Layers {
 export interface OtherFuture {
   episode: Episode;
   fromStep: number;
+  /** The name of the run that recorded it; null for a branch of the shown run, or the episode that a branch left. */
+  name: string | null;
 }
 
 /**

@@ -4,6 +4,8 @@
 export interface Place {
   /** Null for the list of runs, or for the only run. */
   run: string | null;
+  /** Another run with which this one is compared, or null. Without an episode, the comparison itself is shown. */
+  against: string | null;
   episode: string | null;
   step: number | null;
   /** The view, as written by `View3d.viewName`. */
@@ -18,6 +20,7 @@ export function readPlace(hash: string): Place {
   const step = parts.get("step") ?? "";
   return {
     run: parts.get("run"),
+    against: parts.get("against"),
     episode: parts.get("episode"),
     step: /^\d+$/.test(step) ? Number(step) : null,
     view: parts.get("view"),
@@ -27,7 +30,7 @@ export function readPlace(hash: string): Place {
 /** Returns the end of an address, e.g. "#run=a&episode=pick_place/8&step=69"; "#" for the list of runs. */
 export function hashOf(place: Partial<Place>): string {
   const parts = new URLSearchParams();
-  for (const name of ["run", "episode", "step", "view"] as const) {
+  for (const name of ["run", "against", "episode", "step", "view"] as const) {
     const value = place[name];
     if (value !== null && value !== undefined) parts.set(name, String(value));
   }

@@ -18,6 +18,20 @@ export function failedAt({ outcome, success, decisive_step, decided_at_step }: R
   return success || outcome === "running" ? null : (decisive_step ?? decided_at_step);
 }
 
+/** Returns in a word or two what went wrong. Rows that predate events name the stage that was not met. */
+export function happened({ success, error, decisive_event, failed_stage }: Row): string {
+  if (success) return "";
+  if (error) return "crashed";
+  if (decisive_event) return inWords(decisive_event);
+  return failed_stage ? `not ${inWords(failed_stage)}` : "";
+}
+
+/** Returns the step at which it went wrong, or at which the task was done. */
+export function stepText(row: Row): string {
+  const step = row.success ? row.decided_at_step : failedAt(row);
+  return step === null ? "" : `step ${step}`;
+}
+
 /** Returns an outcome in words. Outcomes of newer versions are marked as unknown. */
 export function outcomeInWords(outcome: string): string {
   const isKnown = outcome === "all" || outcome === "running" || KNOWN.includes(outcome);

@@ -1,9 +1,11 @@
 // The list of runs, with their results and links to their episodes and reports.
 
-import { COMMANDS } from "./controls";
-import { element, setText, svg } from "./dom";
+import type { Compared } from "./comparison";
+import { themeButton } from "./controls";
+import { element, setText } from "./dom";
 import { hashOf } from "./location";
 import { outcomeInWords, outcomeRank } from "./outcomes";
+import { PairBar } from "./pair_bar";
 
 /** A run as described by `viz/run_list.py`. */
 export interface ListedRun {
@@ -130,6 +132,7 @@ export class RunList {
   private readonly legend = element("div", "legend");
   private readonly empty = element("p", "empty");
   private readonly heads = new Map<Column, HTMLTableCellElement>();
+  private readonly pair: PairBar;
   private listing: Listing | null = null;
   private received = "";
   private order = COLUMNS[2];
@@ -140,13 +143,10 @@ export class RunList {
   constructor(
     private readonly load: () => Promise<string>,
     private readonly reportUrl: (run: string) => string,
+    compare: (run: string, against: string) => Promise<Compared>,
     onTheme: () => void,
   ) {
-    const { icon, hint } = COMMANDS.find(({ name }) => name === "theme")!;
-    const theme = element("button", "command theme", svg("svg", { viewBox: "0 0 16 16" }, svg("path", { d: icon! })));
-    theme.title = `${hint} (T)`;
-    theme.ariaLabel = hint;
-    theme.onclick = onTheme;
+    this.pair = new PairBar(compare, () => this.drawTicks());
     this.search.type = "search";
     this.search.placeholder = "filter (/)";
     this.search.title = "words of the policy, the environment, the folder, an outcome; “unfinished”, “warning”";
@@ -155,9 +155,9 @@ export class RunList {
     this.search.onkeydown = ({ key }) => {
       if (key === "Escape" || key === "Enter") this.search.blur();
     };
-    const bar = element("header", "", element("h1", "", "Runs"), this.folder, this.search, this.count, theme);
+    const bar = element("header", "", element("h1", "", "Runs"), this.folder, this.search, this.count, themeButton(onTheme));
     const table = element("table", "", element("thead", "", this.drawHeads()), this.body);
-    this.root.append(bar, this.legend, element("div", "pane", table, this.empty, this.remarksPart));
+    this.root.append(bar, this.pair.root, this.legend, element("div", "pane", table, this.empty, this.remarksPart));
   }
 
   /** Names of the runs in the order shown. */
@@ -171,6 +171,7 @@ export class RunList {
     if (received === this.received) return;
     this.received = received;
     this.listing = JSON.parse(received) as Listing;
+    this.pair.update(this.listing.runs.map(({ name }) => name));
     this.draw();
   }
 
@@ -198,7 +199,10 @@ export class RunList {
   }
 
   private drawHeads(): HTMLElement {
-    const row = element("tr");
+    const tick = element("th");
+    tick.ariaLabel = "compare";
+    tick.dataset.column = "tick";
+    const row = element("tr", "", tick);
     for (const column of COLUMNS) {
       const button = element("button", "", column.text);
       button.onclick = () => {
@@ -239,8 +243,9 @@ export class RunList {
     }
     // Keep the focus, because the list may change while it is used with keys.
     const focused = document.activeElement?.closest<HTMLElement>("tr[data-run]")?.dataset.run;
+    const what = document.activeElement?.matches("input") ? "input" : "a.open";
     this.body.replaceChildren(...shown.flatMap((run) => this.drawRun(run)));
-    if (focused) this.body.querySelector<HTMLElement>(`[data-run="${CSS.escape(focused)}"] a.open`)?.focus();
+    if (focused) this.body.querySelector<HTMLElement>(`[data-run="${CSS.escape(focused)}"] ${what}`)?.focus();
     this.body.parentElement!.hidden = !shown.length;
     this.empty.hidden = shown.length > 0;
     if (listing.runs.length) setText(this.empty, "No run matches all of these words.");
@@ -265,7 +270,7 @@ export class RunList {
   }
 
   private drawRun(run: ListedRun): HTMLElement[] {
-    const row = element("tr");
+    const row = element("tr", "", this.drawTick(run));
     row.dataset.run = run.name;
     for (const column of COLUMNS) {
       const cell = element("td", "", ...column.draw(run, this));
@@ -274,13 +279,36 @@ export class RunList {
     }
     // The whole row acts as the link, except for links and buttons in it.
     row.onclick = ({ target }) => {
-      const isOwn = target instanceof Element && target.closest("a, button");
+      const isOwn = target instanceof Element && target.closest("a, button, label");
       if (!isOwn && !getSelection()?.toString()) row.querySelector<HTMLElement>("a.open")!.click();
     };
     if (!this.explained.has(run.name) || run.has_report) return [row];
     const cell = element("td", "", "This command makes the report: ", element("code", "", run.report_command));
-    cell.colSpan = COLUMNS.length;
+    cell.colSpan = COLUMNS.length + 1;
     return [row, element("tr", "explained", cell)];
+  }
+
+  private drawTick({ name, policy }: ListedRun): HTMLElement {
+    const tick = element("input");
+    tick.type = "checkbox";
+    tick.ariaLabel = `compare ${policy}, ${name}`;
+    tick.onchange = () => this.pair.toggle(name);
+    const label = element("label", "", tick, element("span", "", "compare"));
+    this.setTick(tick, label, name);
+    const cell = element("td", "", label);
+    cell.dataset.column = "tick";
+    return cell;
+  }
+
+  private drawTicks(): void {
+    for (const label of this.body.querySelectorAll<HTMLElement>("tr[data-run] label"))
+      this.setTick(label.querySelector("input")!, label, label.closest("tr")!.dataset.run!);
+  }
+
+  private setTick(tick: HTMLInputElement, label: HTMLElement, name: string): void {
+    tick.checked = this.pair.isTicked(name);
+    tick.disabled = this.pair.isFull && !tick.checked;
+    label.title = tick.disabled ? "Two runs are ticked. Untick one of them first." : "tick two runs to compare them";
   }
 }
 

@@ -20,7 +20,8 @@ export class ScenePane {
   view: View3d | null = null;
   private readonly waiting = element("p", "waiting", "loading");
   private readonly whyEmpty = element("p", "no-webgl");
-  private readonly otherKey = element("span", "legend-key", makeSwatch("others"), layerOf("others").label);
+  private readonly otherName = element("span");
+  private readonly otherKey = element("span", "legend-key", makeSwatch("others"), this.otherName);
   private readonly picture = element("div", "picture", this.waiting, this.whyEmpty);
   private isPrepared = false;
   private background = "";
@@ -78,6 +79,7 @@ export class ScenePane {
   draw(episode: Episode, step: number, lines: readonly Line[], others: readonly OtherFuture[]): void {
     this.otherKey.hidden = !others.length;
     const other = others.at(-1);
+    setText(this.otherName, other?.name ?? layerOf("others").label);
     const isOtherThere = other && step > other.fromStep && step < other.episode.nMoments;
     const otherPoses = isOtherThere ? other.episode.pose.row(step) : null;
     this.view?.draw(episode.pose.row(step), otherPoses, lines, episode.ee.row(step));

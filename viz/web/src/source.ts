@@ -1,5 +1,6 @@
 // The source of the data: the page itself (an export) or the server that sent the page.
 
+import type { Compared } from "./comparison";
 import {
   bytesOfBase64,
   FORMAT_VERSION,
@@ -7,6 +8,7 @@ import {
   type EpisodeData,
   type Inlined,
   type NewRows,
+  type OtherEpisodeData,
   type Page,
   type PlanData,
   type SceneData,
@@ -90,6 +92,16 @@ export class Server implements Source {
 
   reportUrl(run: string): string {
     return `/report?${new URLSearchParams({ run, token: this.token })}`;
+  }
+
+  /** Compares the run with another one. */
+  compare(against: string): Promise<Compared> {
+    return this.getJson(`/api/compare?against=${encodeURIComponent(against)}`);
+  }
+
+  /** Returns another run's recording of an episode. */
+  otherEpisode(against: string, key: string): Promise<OtherEpisodeData> {
+    return this.getJson(`/api/other_episode?${new URLSearchParams({ against, key })}`);
   }
 
   async page(): Promise<Page> {
