@@ -153,6 +153,13 @@ def _eval_compare(installed, run):
     assert "Both ran the same policy" in installed.run("eval-compare", run, "copy")
 
 
+def _eval_sweep(installed, run):
+    flags = ("--policy", "zero", "random", "--episodes", "1", "--max-steps", "2", "--no-doctor")
+    assert "success by policy" in installed.run("eval-sweep", *flags, "--run-dir", "sweeps")
+    (folder,) = (installed.folder / "sweeps").iterdir()
+    assert "whisker sweep" in (folder / "sweep.html").read_text()
+
+
 def _eval_demos(installed, run):
     installed.run("eval-demos", "--output", "demos", "--episodes", "1")
     info = json.loads((installed.folder / "demos/meta/info.json").read_text())
@@ -192,6 +199,7 @@ USES = {
     "eval-compare": _eval_compare,
     "eval-demos": _eval_demos,
     "eval-report": _eval_report,
+    "eval-sweep": _eval_sweep,
     "whiskers": _whiskers,
     "cknna": _cknna,
 }

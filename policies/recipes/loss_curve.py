@@ -26,7 +26,7 @@ class LossRecord:
         lines = [json.dumps(row) + "\n" for row in kept]
         self._path.write_text("".join(lines), encoding="utf-8")
 
-    def add(self, row: Mapping[str, float]) -> None:
+    def add(self, row: Mapping[str, int | float]) -> None:
         with self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
 
