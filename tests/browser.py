@@ -154,7 +154,8 @@ class Viewer:
         return np.asarray(Image.open(io.BytesIO(shot)).convert("RGB"))
 
     def count(self, colour, selector="canvas"):
-        """Return the number of pixels with a whisker's colour in the first element that matches."""
+        """Count the pixels of a whisker's colour in the first match, once the page is at rest."""
+        self.wait(lambda: self.state["at_rest"])
         red, green, blue = np.moveaxis(self._screenshot(selector).astype(int), -1, 0)
         masks = {
             "green": (green > 1.35 * red) & (green > 1.35 * blue) & (green > 80),
