@@ -1,7 +1,7 @@
 """Command line of `cknna`: collect, score, and say what is scored."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
@@ -11,7 +11,9 @@ from sim.command_line import EXIT_DONE, run_command, say_progress
 from sim.errors import WhiskerError
 
 if TYPE_CHECKING:
+    from cknna.bank import FeatureBank
     from cknna.hooks import FeatureHook
+    from cknna.report import Pair
     from policies.policy import HookablePolicy
 
 Command = (
@@ -42,6 +44,34 @@ def _run(config: Any) -> int:
 
 
 def _score(config: ScoreConfig) -> None:
+    _check_score_flags(config)
+    from cknna.bank import open_bank
+    from cknna.plots import save_plot
+    from cknna.report import check_comparable, compare, score_pair
+    from cknna.tables import make_console, print_comparisons, print_scores, save_json
+
+    banks = [open_bank(path) for path in config.banks]
+    for warning in check_comparable(banks, config.across_policies):
+        print(f"cknna: warning: {warning}", file=sys.stderr)
+    pairs = _open_pairs(config, banks) if banks else [_load_pair(config)]
+    rows = [row for pair in pairs for row in score_pair(pair, config)]
+    # The files are written before anything is printed, since the reader of a pipe may close it.
+    if config.json:
+        save_json(config.json, rows)
+    if config.plot:
+        save_plot(config.plot, rows)
+    console = make_console()
+    print_scores(
+        console,
+        rows,
+        mutual_knn=config.mutual_knn,
+        cka=config.cka,
+    )
+    print_comparisons(console, list(compare(banks, config)))
+
+
+def _check_score_flags(config: ScoreConfig) -> None:
+    """Raise if the flags do not stand together."""
     if bool(config.banks) == bool(config.features_a or config.features_b):
         raise WhiskerError(
             "cknna score",
@@ -72,56 +102,29 @@ def _score(config: ScoreConfig) -> None:
             expected="at least 1",
             got=str(config.permutations),
         )
-    from cknna.bank import open_bank
-    from cknna.plots import save_plot
-    from cknna.report import Pair, check_comparable, compare, name_banks, pairs_of, score_pair
-    from cknna.tables import make_console, print_comparisons, print_scores, save_json
 
-    banks = [open_bank(path) for path in config.banks]
-    pairs: Iterator[Pair]
-    for warning in check_comparable(banks, config.across_policies):
-        print(f"cknna: warning: {warning}", file=sys.stderr)
-    if banks:
-        # One at a time: each may be as large as the memory.
-        pairs = (
-            pair
-            for bank, name in zip(banks, name_banks(banks), strict=True)
-            for pair in pairs_of(bank, name, config.parts, config.against)
-        )
-    else:
-        from cknna.tensor_files import load_episode_numbers, load_tensor_pair
 
-        if not (config.features_a and config.features_b):
-            raise WhiskerError(
-                "cknna score", expected="--features-a and --features-b", got="one of them"
-            )
-        a, b = load_tensor_pair(config.features_a, config.features_b)
-        episode = load_episode_numbers(config.episodes, len(a)) if config.episodes else None
-        pairs = iter(
-            [
-                Pair(
-                    config.features_a[0].stem,
-                    "features_a",
-                    a,
-                    b,
-                    episode=episode,
-                )
-            ]
+def _open_pairs(config: ScoreConfig, banks: "Sequence[FeatureBank]") -> "Iterator[Pair]":
+    """Yield the pairs of the banks, one at a time: each may be as large as the memory."""
+    from cknna.report import name_banks, pairs_of
+
+    for bank, name in zip(banks, name_banks(banks), strict=True):
+        yield from pairs_of(bank, name, config.parts, config.against)
+
+
+def _load_pair(config: ScoreConfig) -> "Pair":
+    """Return the pair of two files of tensors."""
+    from cknna.report import Pair
+    from cknna.tensor_files import load_episode_numbers, load_tensor_pair
+
+    if not (config.features_a and config.features_b):
+        raise WhiskerError(
+            "cknna score", expected="--features-a and --features-b", got="one of them"
         )
-    rows = [row for pair in pairs for row in score_pair(pair, config)]
-    # Before anything is printed: who reads it may stop reading.
-    if config.json:
-        save_json(config.json, rows)
-    if config.plot:
-        save_plot(config.plot, rows)
-    console = make_console()
-    print_scores(
-        console,
-        rows,
-        mutual_knn=config.mutual_knn,
-        cka=config.cka,
-    )
-    print_comparisons(console, list(compare(banks, config)))
+    a, b = load_tensor_pair(config.features_a, config.features_b)
+    episode = load_episode_numbers(config.episodes, len(a)) if config.episodes else None
+    name = config.features_a[0].stem
+    return Pair(name, "features_a", a, b, episode=episode)
 
 
 def _extract(config: ExtractConfig) -> None:
