@@ -86,12 +86,12 @@ def _add_if_comparable(folder: Path, runs: dict[Path, Run]) -> list[str]:
 def _add_run(folder: Path, runs: dict[Path, Run]) -> None:
     run = Run.open(folder)
     first = next(iter(runs.values()), None)
-    _check_run(run, first)
+    check_run(run, first)
     runs[folder.resolve()] = run
 
 
-def _check_run(run: Run, first: Run | None) -> None:
-    """Raise unless the run has episodes and can be compared with the first one."""
+def check_run(run: Run, first: Run | None = None) -> None:
+    """Raise unless the run has episodes and can be compared with the first one, if there is one."""
     if not run.rows:
         raise WhiskerError(
             f"run {str(run.path)!r}",

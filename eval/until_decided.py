@@ -6,6 +6,7 @@
 from collections.abc import Iterable, Iterator
 
 from eval.comparability import find_conflicts
+from eval.comparison import check_run
 from eval.config import EvalConfig
 from eval.episode_loop import evaluate
 from eval.episode_row import EpisodeRow
@@ -17,7 +18,6 @@ from eval.run_folder import RunFolder
 from eval.run_name import name_policy_in_folder
 from eval.sequential_test import DECISIVE_E_VALUE, compute_e_value, is_decisive
 from policies.policy import PolicySpec
-from sim.command_words import write_command
 from sim.errors import WhiskerError
 from sim.flags import replace_flags
 
@@ -74,13 +74,7 @@ def open_reference(config: EvalConfig) -> ReferenceRun | None:
             hint="Two finished runs are compared by `eval-compare RUN RUN`.",
         )
     run = Run.open(stopping.against)
-    if not run.rows:
-        raise WhiskerError(
-            f"--against {str(run.path)!r}",
-            expected="finished episodes",
-            got="none",
-            hint=f"Finish it: {write_command('eval', '--resume', run.path)}",
-        )
+    check_run(run)
     return ReferenceRun(run)
 
 
@@ -93,7 +87,8 @@ def limit_episodes(config: EvalConfig, reference: ReferenceRun) -> EvalConfig:
     indices = {row.episode_index for row in reference.run.rows}
     n_shared = max(indices) + 1 - config.first_episode
     most = config.stopping.most
-    if n_shared < 1 or (most is not None and not 1 <= most <= n_shared):
+    is_before = config.first_episode < min(indices)
+    if is_before or n_shared < 1 or (most is not None and not 1 <= most <= n_shared):
         raise WhiskerError(
             f"--against {str(reference.run.path)!r}",
             expected=f"episodes {config.first_episode} to "

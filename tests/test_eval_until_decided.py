@@ -131,6 +131,19 @@ def test_a_run_that_nothing_decides_ends_at_most(eval_here, reference, tmp_path)
     assert len(Run.open(folder).rows) == 4 and Run.open(folder).description.decision is None
 
 
+def test_episodes_before_those_of_the_other_run_are_refused(eval_here, reference, tmp_path):
+    """They would decide nothing, however many there are."""
+    rows = (reference / ROWS_FILE).read_text().splitlines(keepends=True)
+    (reference / ROWS_FILE).write_text("".join(rows[4:]))
+    against = ("--against", reference, "--until-decided", "--run-dir", tmp_path / "runs")
+    refused = eval_here(*SHORT, *against)
+    assert refused.returncode == 2 and "got a run of episodes 4 to 9" in refused.stderr
+    (reference / ROWS_FILE).write_text("")
+    refused = eval_here(*SHORT, *against)
+    assert refused.returncode == 2 and "expected finished episodes, got none" in refused.stderr
+    assert not (tmp_path / "runs").exists()
+
+
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
