@@ -11,6 +11,7 @@ COMMANDS = {
     "eval-compare": "eval.compare_cli:main",
     "eval-demos": "eval.cli:main_demos",
     "eval-report": "viz.report.cli:main",
+    "eval-sweep": "eval.sweep_cli:main",
     "whiskers": "viz.cli:main",
     "cknna": "cknna.cli:main",
     "cknna score": "cknna.cli:main",
