@@ -107,7 +107,7 @@ def test_two_ticked_runs_are_compared_and_seen_in_one_scene(browser, server, ran
     # Without the other run, the episode is shown alone.
     shared.page.evaluate("location.hash = '#run=act&episode=pick_place/8'")
     shared.wait_for(others=[])
-    assert shared.page.locator(".other-run").is_hidden()
+    shared.wait(shared.page.locator(".other-run").is_hidden)
     assert not shared.complaints
 
 

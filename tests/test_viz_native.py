@@ -192,9 +192,10 @@ def display():
 
     Without it, the test would need a user's display.
     """
-    # Xvfb picks a free number, and writes it once it accepts connections.
+    # Xvfb picks a free number, and writes it once it accepts connections. Each time its last client leaves,
+    # it would begin anew, and turn away a client that comes meanwhile: so it does when xdotool leaves.
     with subprocess.Popen(
-        ["Xvfb", "-displayfd", "1", "-screen", "0", "800x600x24"],
+        ["Xvfb", "-displayfd", "1", "-noreset", "-screen", "0", "800x600x24"],
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
