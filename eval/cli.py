@@ -39,6 +39,7 @@ from sim.gl import check_gl_library
 
 if TYPE_CHECKING:
     from eval.doctor.finding import Finding
+    from eval.episode_row import EpisodeRow
     from eval.evaluation import Setup
     from eval.run_folder import RunFolder
     from eval.statistics import RunSummary
@@ -90,6 +91,7 @@ def _evaluate(config: EvalConfig) -> int:
     from eval.evaluation import set_up
     from eval.outcome import Outcome
     from eval.provenance import refuse_changed_flags
+    from eval.run import Run
     from eval.subject import (
         name_policy,
         with_absolute_paths,
@@ -97,6 +99,8 @@ def _evaluate(config: EvalConfig) -> int:
         with_demo_initial_states,
     )
     from eval.until_decided import describe_result, limit_episodes, open_reference
+    from eval.worker_count import count_workers, may_use_workers
+    from eval.worker_process import prepare_workers
 
     if config.resume is None:
         config = with_demo_initial_states(with_absolute_paths(with_all_cells(config)))
@@ -106,7 +110,10 @@ def _evaluate(config: EvalConfig) -> int:
     reference = open_reference(config)
     if reference is not None and config.resume is None:
         config = limit_episodes(config, reference)
+    if may_use_workers(config, _count_missing(config)):
+        prepare_workers(config)
     setup = set_up(config)
+    count_workers(config, setup, config.episodes * len(setup.tasks))  # refuses too many at once
     # This imports scipy.stats, which takes longer than all that was refused by now.
     from eval.statistics import summarise
 
@@ -116,17 +123,27 @@ def _evaluate(config: EvalConfig) -> int:
         except KeyboardInterrupt:
             _say_interrupted(config, setup, run)
             return EXIT_INTERRUPTED
-    summary = summarise(run.rows)
-    _print_result(config, setup, run, summary)
+    rows = Run.open(run.path).rows
+    summary = summarise(rows)
+    _print_result(config, setup, run.path, rows, summary)
     filmed = _film(run.path, config) if config.output.video != "none" else EXIT_DONE
     write_report(run.path, is_quiet=config.output.quiet)
     if not config.output.quiet:
-        _print_last_words(config, run, summary)
+        _print_last_words(config, run.path, summary)
     if reference is not None:
-        print(describe_result(run.rows, setup.policy.spec, reference))
+        print(describe_result(rows, setup.policy.spec, reference))
     if filmed:
         return filmed
     return EXIT_WITH_ERRORS if summary.outcomes[Outcome.ERROR] else EXIT_DONE
+
+
+def _count_missing(config: EvalConfig) -> int:
+    """Return the number of episodes to come, of one task if their number is not known yet."""
+    if config.resume is None:
+        return config.episodes
+    from eval.run import Run
+
+    return len(Run.open(config.resume).missing)
 
 
 def _say_interrupted(config: EvalConfig, setup: "Setup", run: "RunFolder") -> None:
@@ -139,17 +156,14 @@ def _say_interrupted(config: EvalConfig, setup: "Setup", run: "RunFolder") -> No
     )
 
 
-def _print_last_words(
-    config: EvalConfig,
-    run: "RunFolder",
-    summary: "RunSummary",
-) -> None:
+def _print_last_words(config: EvalConfig, folder: Path, summary: "RunSummary") -> None:
     """Print the result once more: the table has scrolled off a small terminal by now."""
     from eval.doctor.row_checks import describe_start_region
     from eval.run import Run
     from eval.tables import one_line
 
-    said = describe_start_region(Run.open(run.path))
+    run = Run.open(folder)
+    said = describe_start_region(run)
     print(f"\n{said}" if said else "")
     print(f"{_describe_subject(config)}: {one_line(summary, run.rows)}")
 
@@ -271,28 +285,29 @@ def roll_out(
 def _print_result(
     config: EvalConfig,
     setup: "Setup",
-    run: "RunFolder",
+    run: Path,
+    rows: "Sequence[EpisodeRow]",
     summary: "RunSummary",
 ) -> None:
     from eval.tables import one_line, print_summary
 
     if config.output.quiet:
-        print(f"{one_line(summary, run.rows)}  {run.path}")
+        print(f"{one_line(summary, rows)}  {run}")
         return
-    last_episode = max((row.episode_index for row in run.rows), default=config.first_episode)
+    last_episode = max((row.episode_index for row in rows), default=config.first_episode)
     of_each = f" of each of {len(setup.tasks)} tasks" if len(setup.tasks) > 1 else ""
     episodes = f"episodes {config.first_episode} to {last_episode}{of_each}"
     title = f"{_describe_subject(config)}, {episodes}"
-    print_summary(Console(), title, summary, run.rows, setup.tasks)
-    print(f"\nRun folder: {run.path}")
-    folder = shlex.quote(str(run.path))
+    print_summary(Console(), title, summary, rows, setup.tasks)
+    print(f"\nRun folder: {run}")
+    folder = shlex.quote(str(run))
     print(f"See what the policy meant to do: {RUN} whiskers {folder}")
     if config.recording.collect_features:
         print(f"Does its embedding know the robot's state: {RUN} cknna score {folder}")
-    if summary.n_success < len(run.rows) and config.output.video == "none":
+    if summary.n_success < len(rows) and config.output.video == "none":
         print(f"Film the failures: {RUN} eval --resume {folder} --video failures")
     elif config.output.video != "none":
-        print(f"Videos: {run.path / 'videos'}")
+        print(f"Videos: {run / 'videos'}")
     if not setup.policy.spec.is_baseline:
         baseline = f"--policy random --env {config.env.name} --episodes {config.episodes}"
         print(f"Lower bound to compare with: {RUN} eval {baseline}")

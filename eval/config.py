@@ -203,6 +203,23 @@ class StoppingConfig:
 
 
 @dataclass(frozen=True)
+class ParallelConfig:
+    """Says how many episodes run at once. It changes no row.
+
+    Attributes:
+        workers: processes that run episodes, each with an environment and a policy of its own.
+            auto: as many as there are cores, memory and episodes for.
+    """
+
+    workers: int | Literal["auto"] = "auto"
+
+    @property
+    def count(self) -> int | None:
+        """Return the number of workers; None if it is still to be chosen."""
+        return None if self.workers == "auto" else self.workers
+
+
+@dataclass(frozen=True)
 class EvalConfig(SubjectConfig):
     """Roll a policy out and say how often it succeeds, and where it fails when it does not.
 
@@ -232,6 +249,7 @@ class EvalConfig(SubjectConfig):
         recording: what is recorded besides.
         hook: modules of the network to listen to.
         stopping: when it may end early.
+        parallel: how many at once.
         output: where the results go.
     """
 
@@ -247,6 +265,7 @@ class EvalConfig(SubjectConfig):
     recording: RecordingConfig = RecordingConfig()
     hook: HookConfig = HookConfig()
     stopping: StoppingConfig = StoppingConfig()
+    parallel: ParallelConfig = ParallelConfig()
     output: OutputConfig = OutputConfig()
 
     @property

@@ -273,6 +273,7 @@ def _check_counts(config: SubjectConfig) -> None:
             ("--episodes", config.episodes, 1),
             ("--first-episode", config.first_episode, 0),
             ("--samples", config.recording.samples, 1),
+            ("--workers", config.parallel.count, 1),
         ]
     for flag, value, minimum in least:
         if value is not None and value < minimum:

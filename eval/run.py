@@ -66,13 +66,23 @@ class Run:
 
     @property
     def rows(self) -> list[EpisodeRow]:
-        """Return the finished episodes in the order in which they ended.
+        """Return the finished episodes, sorted by task, in the order of the run, and index.
 
         A run that still goes on has more each time. The file is read again only if it has changed.
 
         Raises:
             WhiskerError: the file cannot be read, or a line of it is damaged.
         """
+        numbers = {task: number for number, task in enumerate(self.description.tasks)}
+
+        def place(row: EpisodeRow) -> tuple[int, int]:
+            return numbers.get(row.task, len(numbers)), row.episode_index
+
+        return sorted(self.rows_as_they_ended, key=place)
+
+    @property
+    def rows_as_they_ended(self) -> list[EpisodeRow]:
+        """Return the finished episodes in the order in which they ended, as `rows` does."""
         try:
             stat = (self.path / ROWS_FILE).stat()
         except OSError:

@@ -1,7 +1,8 @@
 """The base class of every error that a person is meant to read."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 
 class WhiskerError(Exception):
@@ -27,6 +28,13 @@ class WhiskerError(Exception):
         colon = ": " if findings else ""
         super().__init__(f"{subject}{colon}{findings}. {hint}".rstrip())
 
+    def __reduce__(self) -> tuple:
+        """Return how the error is made again in another process.
+
+        By default, that would call its constructor with the finished message.
+        """
+        return _make_again, (type(self), self.args, vars(self))
+
 
 class UnknownNameError(WhiskerError):
     """An unknown name. The message offers the closest known names first, then all others."""
@@ -50,6 +58,16 @@ class UnknownNameError(WhiskerError):
             expected="a known name",
             hint=" ".join(hints),
         )
+
+
+def _make_again(
+    error_type: type[WhiskerError],
+    arguments: tuple[Any, ...],
+    attributes: Mapping[str, Any],
+) -> WhiskerError:
+    error = error_type.__new__(error_type, *arguments)
+    vars(error).update(attributes)
+    return error
 
 
 class WhiskerWarning(UserWarning):

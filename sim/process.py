@@ -175,11 +175,8 @@ class EnvProcess:
         value, readings, raised = answer
         if raised is not None:
             self._readings = None
-            if raised.as_whisker_error is not None:
-                error_type, arguments, attributes = raised.as_whisker_error
-                whisker_error = error_type.__new__(error_type, *arguments)
-                vars(whisker_error).update(attributes)
-                raise whisker_error
+            if raised.whisker_error is not None:
+                raise raised.whisker_error
             error = EnvProcessError(
                 f"{self._subject}: {method} raised {raised.type_name}: {raised.message}"
             )

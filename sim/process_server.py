@@ -41,14 +41,14 @@ class RemoteException:
     """An exception on its way to the parent.
 
     Attributes:
-        as_whisker_error: class, arguments and attributes of a `WhiskerError`. Pickling the error
-            itself would call its constructor with the finished message. None for other errors.
+        whisker_error: the exception itself if it is one for people to read; None for other errors,
+            whose classes the parent may not have.
     """
 
     type_name: str
     message: str
     traceback: str
-    as_whisker_error: tuple[type[WhiskerError], tuple[Any, ...], dict[str, Any]] | None
+    whisker_error: WhiskerError | None
 
 
 Readings = dict[str, bytes]
@@ -72,9 +72,6 @@ class EnvServer:
             answer: Answer = (*self._execute(method, arguments), None)
             return pickle.dumps(answer, pickle.HIGHEST_PROTOCOL)
         except Exception as error:
-            content = None
-            if isinstance(error, WhiskerError):
-                content = (type(error), error.args, vars(error))
             answer = (
                 None,
                 None,
@@ -82,7 +79,7 @@ class EnvServer:
                     type(error).__name__,
                     str(error),
                     "".join(traceback.format_exception(error)),
-                    content,
+                    error if isinstance(error, WhiskerError) else None,
                 ),
             )
             return pickle.dumps(answer, pickle.HIGHEST_PROTOCOL)

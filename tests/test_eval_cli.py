@@ -38,9 +38,10 @@ def run_eval(*arguments, **environment):
 
 
 def rows_of(run_dir):
-    """Return all rows of the one run in `run_dir`, without their durations."""
+    """Return all rows of the one run in `run_dir`, sorted by index, without their durations."""
     lines = (only_run(run_dir) / ROWS_FILE).read_text().splitlines()
-    return [json.loads(line) | {"duration_s": None} for line in lines]
+    rows = [json.loads(line) | {"duration_s": None} for line in lines]
+    return sorted(rows, key=lambda row: row["episode_index"])
 
 
 @pytest.fixture

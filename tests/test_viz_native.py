@@ -192,8 +192,8 @@ def display():
 
     Without it, the test would need a user's display.
     """
-    # Xvfb picks a free number, and writes it once it accepts connections. Each time its last client leaves,
-    # it would begin anew, and turn away a client that comes meanwhile: so it does when xdotool leaves.
+    # Xvfb picks a free number, and writes it once it accepts connections. Without -noreset, it
+    # begins anew each time its last client leaves (xdotool does), and turns away who comes then.
     with subprocess.Popen(
         ["Xvfb", "-displayfd", "1", "-noreset", "-screen", "0", "800x600x24"],
         stdout=subprocess.PIPE,

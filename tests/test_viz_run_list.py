@@ -338,3 +338,14 @@ def test_a_report_comes_for_the_token_and_may_not_ask_the_server(server, listed)
             assert response.status == 404
             assert b"expected" in response.read()
     assert "eval-report" in without["report_command"]
+
+
+def test_a_page_that_is_still_open_at_the_end_is_told_so(make_run, tmp_path):
+    names = [make_run(SUCCESS).path.name for _ in range(2)]
+    with closing(RunList(tmp_path)) as runs:
+        for name in names:
+            runs.open(name)
+    for name in names:
+        source = runs.open(name)
+        with pytest.raises(WhiskerError, match="expected a running server, got one that has ended"):
+            source.episode("pick_place/0")

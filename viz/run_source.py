@@ -97,8 +97,8 @@ class RunSource:
         return read_report(self._run.path)
 
     def rows(self, after: int) -> dict:
-        """Return the rows of the run without the first `after` of them."""
-        rows = self._run.rows
+        """Return the rows of the run without the first `after` of them, as they ended."""
+        rows = self._run.rows_as_they_ended
         return {
             "rows": [row_data(row) for row in rows[after:]],
             "n_rows": len(rows),
@@ -175,7 +175,8 @@ class RunSource:
         """
         if self._branches is not None:
             self._branches.rest()
-        self._worker.submit(self._free)
+        with suppress(RuntimeError):  # it was closed, and has nothing left to free
+            self._worker.submit(self._free)
 
     def close(self) -> None:
         """End the branches and free everything."""

@@ -1,0 +1,80 @@
+"""Decides how many episodes run at once."""
+
+import os
+
+from eval.config import EvalConfig
+from eval.evaluation import Setup
+from policies.loading import find_loader
+from sim.errors import WhiskerError
+from sim.memory import compute_available_gb
+from sim.registry import family_of
+
+# A worker is started for so many episodes. Fewer take less time than its start.
+EPISODES_A_WORKER = 4
+# Memory of a worker besides its environment and the weights: the libraries, and an episode.
+_LIBRARIES_GB = 0.6
+
+
+def may_use_workers(config: EvalConfig, n_episodes: int) -> bool:
+    """Return whether more than one worker may be used, before policy and environment are known.
+
+    Args:
+        n_episodes: number of episodes that are missing.
+    """
+    if config.parallel.count is not None:
+        return min(config.parallel.count, n_episodes) > 1
+    return count_cores() > 1 and n_episodes >= 2 * EPISODES_A_WORKER
+
+
+def count_workers(config: EvalConfig, setup: Setup, n_episodes: int) -> int:
+    """Return how many processes run the episodes of an evaluation; 1: this one does.
+
+    "auto" is as many as there are cores, memory and episodes for. It is 1 where the policy runs on
+    a GPU, and for a policy of the user's own, which may not run twice.
+
+    Args:
+        n_episodes: number of episodes that are missing.
+
+    Raises:
+        WhiskerError: more are asked for than the memory holds.
+    """
+    asked = config.parallel.count
+    available_gb = compute_available_gb()
+    each_gb = estimate_worker_gb(config, setup)
+    most = int(available_gb / each_gb) if available_gb is not None else None
+    if asked is None:
+        policy = setup.policy.spec
+        name = config.policy.name
+        is_own = name is not None and find_loader(name).made_from == "spec"
+        if is_own or not policy.device.startswith("cpu"):
+            return 1
+        useful = min(count_cores(), n_episodes // EPISODES_A_WORKER)
+        return max(1, useful if most is None else min(useful, most))
+    n_workers = max(1, min(asked, n_episodes))
+    if n_workers > 1 and most is not None and n_workers > most:
+        raise WhiskerError(
+            f"--workers {asked} in {config.env.name!r}",
+            expected=f"memory for each, {each_gb:.1f} GB",
+            got=f"{available_gb:.1f} GB free",
+            hint=f"There is room for --workers {max(1, most)}.",
+        )
+    return n_workers
+
+
+def count_cores() -> int:
+    """Return the number of processors that this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def estimate_worker_gb(config: EvalConfig, setup: Setup) -> float:
+    """Return the memory of one worker, 10⁹ bytes: its environment, the weights and the libraries.
+
+    Weights that are stored in half precision take twice their size.
+    """
+    family = family_of(setup.env.spec.name)
+    renders = bool(setup.env.spec.cameras)
+    weights = 0
+    if setup.checkpoint is not None:
+        files = setup.checkpoint.source.rglob("*.safetensors")
+        weights = sum(file.stat().st_size for file in files)
+    return family.memory_gb(renders) + 2 * weights / 1e9 + _LIBRARIES_GB

@@ -1,0 +1,194 @@
+"""Tests of episodes that run in processes of their own, which die in the middle."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from eval.config import EvalConfig, ParallelConfig
+from eval.episode_loop import evaluate
+from eval.episode_row import ROWS_FILE
+from eval.evaluation import set_up
+from eval.outcome import Outcome
+from eval.provenance import describe
+from eval.run_folder import RunFolder
+from eval.worker_process import Assignment, WorkerProcess, prepare_workers
+from sim.errors import WhiskerError
+from sim.flags import make_config
+from tests.processes import catch_ctrl_c, only_run
+from tests.recordings import record_run
+from tests.runs import assert_same_arrays
+
+SHORT = {"env": "so101/pick_place", "episodes": 4, "max_steps": 30}
+
+
+def with_workers(config, n):
+    return replace(config, parallel=ParallelConfig(n))
+
+
+def rows_of(run):
+    """Return the rows of a run, sorted, without their durations."""
+    lines = (run / ROWS_FILE).read_text().splitlines()
+    rows = [json.loads(line) | {"duration_s": None} for line in lines]
+    return sorted(rows, key=lambda row: (row["task"], row["episode_index"]))
+
+
+def assert_same_runs(run, expected):
+    """Check that two runs have the same rows and arrays, whatever the order of the rows."""
+    assert rows_of(run.path) == rows_of(expected.path)
+    for row, other in zip(run.rows, expected.rows, strict=True):
+        assert_same_arrays(run.load_arrays(row), expected.load_arrays(other))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def prepared():
+    """Import the libraries once for all workers of this file."""
+    prepare_workers(make_config(EvalConfig, policy="act", **SHORT))
+
+
+@pytest.fixture
+def make_worker(tmp_path):
+    """Return a function that starts a worker, and close it at the end."""
+    workers = []
+
+    def make(**flags):
+        config = make_config(EvalConfig, **SHORT | flags)
+        worker = WorkerProcess(Assignment(config, {"pick_place": "so101/pick_place"}, tmp_path))
+        workers.append(worker)
+        return worker
+
+    yield make
+    for worker in workers:
+        worker.close()
+
+
+def test_two_workers_give_the_rows_and_arrays_of_one(small_act, tmp_path):
+    config = make_config(EvalConfig, checkpoint=str(small_act), **SHORT)
+    one = record_run(with_workers(config, 1), tmp_path / "one")
+    two = record_run(with_workers(config, 2), tmp_path / "two")
+    assert len(one.rows) == 4
+    assert_same_runs(two, one)
+
+
+@pytest.mark.slow
+def test_features_and_observations_come_from_workers_too(small_act, tmp_path):
+    config = make_config(
+        EvalConfig,
+        checkpoint=str(small_act),
+        collect_features=True,
+        record_observations=True,
+        **SHORT,
+    )
+    one = record_run(with_workers(config, 1), tmp_path / "one").path
+    two = record_run(with_workers(config, 2), tmp_path / "two").path
+    files = [file.relative_to(one) for file in one.rglob("*.npz")]
+    assert {file.parts[0] for file in files} == {"episodes", "features", "observations"}
+    for file in files:
+        if file.parts[0] != "episodes":  # these have the time that the policy took
+            assert (one / file).read_bytes() == (two / file).read_bytes()
+    assert (one / "features.json").read_text() == (two / "features.json").read_text()
+
+
+def test_a_run_is_resumed_with_another_number_of_workers(eval_here, eval_succeeds, tmp_path):
+    command = "--policy scripted --quiet --max-steps 40"
+    flags = {"policy": "scripted", "env": "so101/pick_place", "episodes": 5, "max_steps": 40}
+    eval_here(f"{command} --episodes 5 --workers 1 --run-dir", tmp_path / "whole")
+    config = with_workers(make_config(EvalConfig, **flags), 2)
+    setup = set_up(config)
+    run = RunFolder.create(tmp_path / "cut", describe(config, setup))
+    with closing(setup.env), closing(run), closing(evaluate(config, setup, run)) as rows:
+        next(rows)
+    assert 1 <= len(rows_of(run.path)) < 5
+    eval_succeeds("--quiet --workers 3 --resume", run.path)
+    assert rows_of(run.path) == rows_of(only_run(tmp_path / "whole"))
+
+
+@pytest.mark.parametrize("signal_number", [signal.SIGKILL, signal.SIGSEGV])
+def test_an_episode_whose_worker_dies_is_run_again_with_the_same_result(
+    make_worker, tmp_path, signal_number
+):
+    mark = tmp_path / str(int(signal_number))
+    worker = make_worker(policy="tests.deadly_policy:make_deadly_once", checkpoint=str(mark))
+    first = worker.pid
+    finished = worker.run("pick_place", 3)
+    assert mark.exists()
+    assert worker.pid != first
+    assert finished.row.n_steps == 30
+    # Nothing dies any more.
+    expected = worker.run("pick_place", 3)
+    assert replace(finished.row, duration_s=0.0) == replace(expected.row, duration_s=0.0)
+    assert_same_arrays(finished.record.arrays, expected.record.arrays)
+
+
+def test_an_episode_that_kills_every_worker_is_an_error_and_the_others_go_on(tmp_path):
+    config = make_config(EvalConfig, policy="tests.deadly_policy:make_deadly", **SHORT)
+    run = record_run(with_workers(config, 2), tmp_path)
+    assert [row.episode_index for row in run.rows] == [0, 1, 2, 3]
+    for row in run.rows:
+        assert row.outcome == Outcome.ERROR
+        assert row.error.startswith("WorkerError: the worker died 2 times: signal SIGKILL")
+
+
+def test_a_worker_says_why_it_cannot_begin(make_worker):
+    worker = make_worker(policy="scripted", max_steps=0)
+    with pytest.raises(WhiskerError, match="--max-steps: expected at least 1, got 0"):
+        worker.run("pick_place", 0)
+
+
+@pytest.mark.parametrize("n_workers", ["0", "-1"])
+def test_fewer_workers_than_one_are_refused(refusal_of_eval, n_workers):
+    said = refusal_of_eval(f"--policy scripted --workers={n_workers}")
+    assert f"--workers: expected at least 1, got {n_workers}" in said
+
+
+def test_more_workers_than_memory_holds_are_refused(refusal_of_eval, tmp_path):
+    said = refusal_of_eval(
+        "--policy scripted --episodes 100000 --workers 100000 --run-dir", tmp_path
+    )
+    assert "--workers 100000 in 'so101/pick_place': expected memory for each" in said
+    assert "There is room for --workers " in said
+    assert not list(tmp_path.iterdir())
+
+
+def children_of(pid):
+    """Return the ids of all processes that this one has started, and that those have started."""
+    own = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [int(child) for child in own] + [each for child in own for each in children_of(child)]
+
+
+def wait_for(condition, limit_s=60):
+    end = time.monotonic() + limit_s
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize(
+    ("signal_number", "code"),
+    [(signal.SIGINT, 130), (signal.SIGKILL, -signal.SIGKILL)],
+)
+def test_nothing_is_left_running_when_the_command_ends(tmp_path, signal_number, code):
+    command = "--policy scripted --episodes 400 --workers 2 --run-dir"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "eval", *command.split(), tmp_path],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=catch_ctrl_c,
+    )
+    wait_for(lambda: [*tmp_path.glob(f"*/{ROWS_FILE}")] and rows_of(only_run(tmp_path)))
+    descendants = children_of(process.pid)
+    assert len(descendants) >= 3  # two workers, and the process that they are forked from
+    process.send_signal(signal_number)
+    begin_s = time.monotonic()
+    said = process.communicate(timeout=60)[1]
+    wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in descendants), limit_s=5)
+    assert time.monotonic() - begin_s < 60
+    assert process.returncode == code
+    assert "Traceback" not in said
