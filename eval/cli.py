@@ -14,14 +14,7 @@ from pkgutil import resolve_name
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import Progress
 
 from eval.config import AUTO_ENV, DemoConfig, DoctorConfig, EvalConfig, SubjectConfig
 from eval.lerobot_flags import refuse_lerobot_flags
@@ -254,32 +247,26 @@ def roll_out(
         n_episodes: how many of each task. Default: as many as the config says.
         name: name of the bar.
     """
-    from eval.episode_loop import evaluate
+    from eval.episode_loop import evaluate, schedule_missing
+    from eval.progress import EvaluationProgress
     from eval.until_decided import describe_progress, evaluate_until_decided
 
+    schedule = schedule_missing(config, setup, run, n_episodes)
     if reference is None:
-        episodes = evaluate(config, setup, run, n_episodes)
+        episodes = evaluate(config, setup, run, schedule)
     else:
-        episodes = evaluate_until_decided(config, setup, run, reference)
-
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("[bold]{task.fields[rate]}"),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
+        episodes = evaluate_until_decided(config, setup, run, schedule, reference)
+    progress = EvaluationProgress(
+        name,
+        schedule,
+        n_done=len(run.rows),
+        n_in_all=len(setup.tasks) * (n_episodes or config.episodes),
+        is_quiet=config.output.quiet,
     )
-    with Progress(*columns, console=Console(stderr=True), disable=config.output.quiet) as progress:
-        total = len(setup.tasks) * (n_episodes or config.episodes)
-        bar = progress.add_task(name, total=total, completed=len(run.rows), rate="")
+    with progress:
         for _ in episodes:
-            n_success = sum(row.success for row in run.rows)
-            n_judged = sum(not row.error for row in run.rows)
-            rate = f"{n_success / n_judged:.0%} success" if n_judged else ""
-            if reference is not None:
-                rate += f", {describe_progress(run.rows, reference)}"
-            progress.update(bar, completed=len(run.rows), rate=rate)
+            evidence = describe_progress(run.rows, reference) if reference is not None else ""
+            progress.show(run.rows, evidence)
 
 
 def _print_result(

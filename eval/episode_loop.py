@@ -1,6 +1,6 @@
 """Runs the episodes of an evaluation that its run folder does not have yet."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import closing
 from itertools import batched
 
@@ -24,7 +24,7 @@ def evaluate(
     config: EvalConfig,
     setup: Setup,
     run: RunFolder,
-    n_episodes: int | None = None,
+    schedule: Schedule | None = None,
 ) -> Iterator[EpisodeRow]:
     """Run the missing episodes, and yield each row once it is on the disk.
 
@@ -33,7 +33,7 @@ def evaluate(
     tasks in rounds, so that each has its share whenever it ends; its rows come in order.
 
     Args:
-        n_episodes: how many of each task. Default: as many as the config says.
+        schedule: the episodes to run; None: all that are missing.
 
     Raises:
         WhiskerError: the next task cannot be begun. Finished episodes stay on the disk, and the run
@@ -41,27 +41,37 @@ def evaluate(
     """
     if setup.feature_recorder is not None:
         save_description(run.path / FEATURES_FILE, setup.feature_recorder.description)
-    blocks = list(_list_missing(config, setup, run, n_episodes or config.episodes))
-    runners = _make_runners(config, setup, run, sum(len(indices) for _, indices in blocks))
-    order = [(task, index) for task, indices in blocks for index in indices]
-    with closing(run_episodes(runners, Schedule(blocks))) as finished:
+    if schedule is None:
+        schedule = schedule_missing(config, setup, run)
+    runners = _make_runners(config, setup, run, len(schedule.episodes))
+    with closing(run_episodes(runners, schedule)) as finished:
         # A decision must not depend on which episode happens to end first.
         decides = config.stopping.until_decided
-        for record, row in in_order(finished, order) if decides else finished:
+        for record, row in in_order(finished, schedule.episodes) if decides else finished:
             run.append(record, row)
             yield row
 
 
-def _list_missing(
-    config: EvalConfig, setup: Setup, run: RunFolder, n_episodes: int
-) -> Iterator[tuple[str, Sequence[int]]]:
-    """Yield a task and missing episodes of it, until every requested episode has been named."""
+def schedule_missing(
+    config: EvalConfig,
+    setup: Setup,
+    run: RunFolder,
+    n_episodes: int | None = None,
+) -> Schedule:
+    """Return the episodes that the run folder does not have yet.
+
+    Args:
+        n_episodes: how many of each task. Default: as many as the config says.
+    """
     finished = {(row.task, row.episode_index) for row in run.rows}
-    asked = range(config.first_episode, config.first_episode + n_episodes)
+    asked = range(config.first_episode, config.first_episode + (n_episodes or config.episodes))
     in_rounds = config.stopping.until_decided and len(setup.tasks) > 1
+    blocks = []
     for block in batched(asked, N_IN_A_ROUND if in_rounds else len(asked)):
         for task in setup.tasks:
-            yield task, [index for index in block if (task, index) not in finished]
+            missing = [index for index in block if (task, index) not in finished]
+            blocks.append((task, missing))
+    return Schedule(blocks)
 
 
 def _make_runners(

@@ -14,6 +14,10 @@ class Schedule:
     Whoever has run an episode gets the next one of the same block, because another task needs
     another environment. Nobody waits: if no block is left that nobody has begun, the blocks are
     shared. It may be asked from several threads.
+
+    Attributes:
+        episodes: all episodes, in the order of the blocks.
+        running: number of a runner → the episode that it has been given last.
     """
 
     def __init__(self, blocks: Iterable[tuple[str, Sequence[int]]]) -> None:
@@ -24,19 +28,21 @@ class Schedule:
         self._n_helpers = [0] * len(self._blocks)
         self._block_of: dict[int, int] = {}
         self._lock = Lock()
-        self.n_left = sum(len(indices) for _, indices in self._blocks)
+        self.episodes = [(task, index) for task, indices in self._blocks for index in indices]
+        self.running: dict[int, Episode] = {}
 
     def take(self, runner: int) -> Episode | None:
         """Return the next episode of a runner, which is named by a number; None if none is left."""
         with self._lock:
+            self.running.pop(runner, None)
             block = self._block_of.get(runner)
             if block is None or not self._blocks[block][1]:
                 block = self._change_block(runner)
                 if block is None:
                     return None
             task, indices = self._blocks[block]
-            self.n_left -= 1
-            return task, indices.popleft()
+            self.running[runner] = (task, indices.popleft())
+            return self.running[runner]
 
     def _change_block(self, runner: int) -> int | None:
         """Return the block with the fewest helpers, the first of these; None if all are empty."""

@@ -16,6 +16,7 @@ from eval.run import Run
 from eval.run_description import Decision, RunDescription, save_decision
 from eval.run_folder import RunFolder
 from eval.run_name import name_policy_in_folder
+from eval.schedule import Schedule
 from eval.sequential_test import DECISIVE_E_VALUE, compute_e_value, is_decisive
 from policies.policy import PolicySpec
 from sim.errors import WhiskerError
@@ -113,12 +114,16 @@ def check_comparable(reference: ReferenceRun, now: RunDescription) -> None:
 
 
 def evaluate_until_decided(
-    config: EvalConfig, setup: Setup, run: RunFolder, reference: ReferenceRun
+    config: EvalConfig,
+    setup: Setup,
+    run: RunFolder,
+    schedule: Schedule,
+    reference: ReferenceRun,
 ) -> Iterator[EpisodeRow]:
-    """Run the missing episodes until they decide, and note the decision in `run.json`."""
+    """Run the episodes of a schedule until they decide, and note the decision in `run.json`."""
     if _note_decision(run, reference):
         return
-    for row in evaluate(config, setup, run):
+    for row in evaluate(config, setup, run, schedule):
         yield row
         if _note_decision(run, reference):
             return

@@ -16,3 +16,12 @@ def only_run(run_dir: Path) -> Path:
     """Return the one run folder in that directory."""
     (run,) = run_dir.iterdir()
     return run
+
+
+def children_of(pid: int) -> list[int]:
+    """Return the ids of the processes that one has started, directly or not."""
+    found = []
+    for thread in Path(f"/proc/{pid}/task").iterdir():
+        for child in (thread / "children").read_text().split():
+            found += [int(child), *children_of(int(child))]
+    return found

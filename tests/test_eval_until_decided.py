@@ -74,15 +74,18 @@ def test_the_error_is_at_most_5_percent_however_often_one_looks():
 def reference(eval_here, tmp_path):
     """Return the folder of a run whose ten episodes are noted as successes."""
     folder = tmp_path / "reference"
-    assert eval_here(*SHORT, "--episodes", N_REFERENCE, "--run-dir", folder).returncode == 0
+    flags = ("--episodes", N_REFERENCE, "--workers", 1, "--run-dir", folder)
+    assert eval_here(*SHORT, *flags).returncode == 0
     (run,) = folder.iterdir()
     rewrite_outcomes(run, "success")
     return run
 
 
-def test_a_run_ends_when_it_is_decided_and_is_finished(eval_here, reference, tmp_path):
+@pytest.mark.parametrize("workers", [1, 3])
+def test_a_run_ends_when_it_is_decided_and_is_finished(eval_here, reference, tmp_path, workers):
+    """The decision does not depend on which episode happens to end first."""
     against = ("--against", reference, "--until-decided", "--run-dir", tmp_path / "runs")
-    ended = eval_here(*SHORT, *against)
+    ended = eval_here(*SHORT, *against, "--workers", workers)
     assert ended.returncode == 0
     assert f"decided after {N_DECISIVE} shared episodes (0 solved by zero alone, 8 by zero" in (
         ended.stdout

@@ -21,7 +21,8 @@ from eval.run_folder import RunFolder
 from eval.worker_process import Assignment, WorkerProcess, prepare_workers
 from sim.errors import WhiskerError
 from sim.flags import make_config
-from tests.processes import catch_ctrl_c, only_run
+from tests import random_kills
+from tests.processes import catch_ctrl_c, children_of, only_run
 from tests.recordings import record_run
 from tests.runs import assert_same_arrays
 
@@ -156,12 +157,6 @@ def test_more_workers_than_memory_holds_are_refused(refusal_of_eval, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def children_of(pid):
-    """Return the ids of all processes that this one has started, and that those have started."""
-    own = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return [int(child) for child in own] + [each for child in own for each in children_of(child)]
-
-
 def wait_for(condition, limit_s=60):
     end = time.monotonic() + limit_s
     while not condition():
@@ -192,3 +187,9 @@ def test_nothing_is_left_running_when_the_command_ends(tmp_path, signal_number, 
     assert time.monotonic() - begin_s < 60
     assert process.returncode == code
     assert "Traceback" not in said
+
+
+@pytest.mark.slow
+def test_random_kills_change_no_row(capfd):
+    random_kills.main(random_kills.Config(kills=4, episodes=12, seed=3, longest_s=8.0))
+    assert "same rows and arrays as in peace" in capfd.readouterr().out
