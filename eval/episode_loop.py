@@ -83,8 +83,9 @@ def _make_runners(
     n_workers = count_workers(config, setup, n_missing)
     if n_workers == 1:
         return [LocalRunner(config, setup, run.path)]
-    from eval.worker_process import Assignment, WorkerProcess
+    from eval.worker_process import Assignment, WorkerProcess, prepare_workers
 
+    prepare_workers(config)
     if len(setup.tasks) > 1:
         setup.env.close()  # an environment of LIBERO takes 2 GB
     assignment = Assignment(config, dict(setup.tasks), run.path)

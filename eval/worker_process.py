@@ -123,8 +123,8 @@ class WorkerProcess:
 def prepare_workers(config: EvalConfig) -> None:
     """Start the process that workers are forked from, which imports their libraries meanwhile.
 
-    The first worker starts it otherwise. A Ctrl-C in the terminal reaches neither this process nor
-    the workers, which end with their parent.
+    It does nothing if there is one. A Ctrl-C in the terminal reaches neither that process nor the
+    workers, which end with their parent.
     """
     _CONTEXT.set_forkserver_preload([__name__, *_list_libraries(config)])
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})

@@ -67,9 +67,7 @@ def main(config: Config) -> None:
         run_to_the_end(config, run_dir, rng, victims)
         (run,) = find_runs(run_dir)
         check_same(Run.open(run), peace)
-        print(
-            f"run {n_runs}: the rows and arrays of a run in peace; killed so far: {dict(victims)}"
-        )
+        print(f"run {n_runs}: same rows and arrays as in peace; killed so far: {dict(victims)}")
 
 
 def run_to_the_end(
