@@ -161,20 +161,26 @@ def _print_last_words(config: EvalConfig, folder: Path, summary: "RunSummary") -
     print(f"{_describe_subject(config)}: {one_line(summary, run.rows)}")
 
 
-def open_run(config: EvalConfig, setup: "Setup", reference: "ReferenceRun | None") -> "RunFolder":
-    """Open a new run folder, or the one to resume, if the doctor does not object."""
+def open_run(
+    config: EvalConfig,
+    setup: "Setup",
+    reference: "ReferenceRun | None",
+    *,
+    is_begun_here: bool = False,
+) -> "RunFolder":
+    """Open a new run folder, or the one to resume, if the doctor does not object.
+
+    Args:
+        is_begun_here: this process began the run that it resumes. The doctor has looked at it, and
+            its code is the same.
+    """
     from eval.code_path import describe_other_commit
-    from eval.doctor.diagnosis import run_checks
     from eval.provenance import check_same, describe
     from eval.run import Run
     from eval.run_folder import RunFolder
     from eval.until_decided import check_comparable
 
-    if not config.output.quiet:
-        say_progress("eval: the doctor looks at the policy and the environment ...")
-    findings = run_checks(config, setup)
-    _refuse_errors(config, findings)
-    problems = tuple(finding for finding in findings if finding.is_problem)
+    problems = () if is_begun_here else _find_problems(config, setup)
     now = replace(describe(config, setup), doctor=problems)
     if reference is not None:
         check_comparable(reference, now)
@@ -183,9 +189,24 @@ def open_run(config: EvalConfig, setup: "Setup", reference: "ReferenceRun | None
     resumed = Run.open(config.resume)
     check_same(resumed, now)
     said = describe_other_commit(resumed.description.commits, now.commit or "")
-    if said:
+    if said and not is_begun_here:
         _complain(f"eval: warning: resuming {str(config.resume)!r}: {said}")
     return RunFolder.reopen(config.resume, now.commit)
+
+
+def _find_problems(config: EvalConfig, setup: "Setup") -> "tuple[Finding, ...]":
+    """Run the doctor's checks, and say what they found besides what is fine.
+
+    Raises:
+        WhiskerError: it is an error, and nobody insists.
+    """
+    from eval.doctor.diagnosis import run_checks
+
+    if not config.output.quiet:
+        say_progress("eval: the doctor looks at the policy and the environment ...")
+    findings = run_checks(config, setup)
+    _refuse_errors(config, findings)
+    return tuple(finding for finding in findings if finding.is_problem)
 
 
 def _refuse_errors(config: EvalConfig, findings: "Sequence[Finding]") -> None:

@@ -45,6 +45,8 @@ class _Sweeping:
     failed: dict[int, str] = field(default_factory=dict)
     _opened: ExitStack = field(default_factory=ExitStack)
     _kept: "tuple[EvalConfig, Setup] | None" = None
+    # Points whose runs this process has opened. Racing comes back to each of them.
+    _begun_here: set[int] = field(default_factory=set)
 
     def run_point(self, index: int, n_episodes: int | None = None) -> None:
         """Run the episodes that a point does not have yet; note why if it cannot run.
@@ -64,7 +66,9 @@ class _Sweeping:
         )
         try:
             setup = self._set_up(config)
-            with closing(open_run(config, setup, None)) as run:
+            is_begun_here = index in self._begun_here
+            with closing(open_run(config, setup, None, is_begun_here=is_begun_here)) as run:
+                self._begun_here.add(index)
                 name = f"{self.sweep.flag.replace('_', ' ')} {self.sweep.labels[index]}"
                 roll_out(config, setup, run, None, n_episodes, name)
         except WhiskerError as error:

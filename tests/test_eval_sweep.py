@@ -3,6 +3,7 @@
 import json
 import shutil
 import subprocess
+from collections import Counter
 from html.parser import HTMLParser
 
 import numpy as np
@@ -139,6 +140,22 @@ def test_racing_ends_undecided_after_all_episodes(sweep_here, tmp_path):
     done = sweep_here(*SHORT, *flags)
     assert done.returncode == 0
     assert f"Racing ran {3 * n_episodes} of {3 * n_episodes} episodes" in done.stdout
+
+
+def test_the_doctor_looks_at_a_point_once_though_racing_comes_back(sweep_here, small_act, tmp_path):
+    flags = ("--checkpoint", small_act, "--max-steps", 2, "--no-doctor", "--best-by", "racing")
+    several = ("--n-action-steps", 1, 2, "--episodes", N_IN_A_ROUND + 1)
+    done = sweep_here(*flags, *several, "--run-dir", tmp_path / "runs")
+    assert done.returncode == 0
+    said = Counter(line for line in done.stderr.splitlines() if line.startswith("eval: "))
+    horizon = [line for line in said if "warning: horizon" in line]
+    assert [said[line] for line in horizon] == [2]
+    assert max(said.values()) == 2
+    (folder,) = (tmp_path / "runs").iterdir()
+    for run in load_sweep(folder).find_runs(folder).values():
+        assert len(run.rows) == N_IN_A_ROUND + 1
+        kept = {f"eval: {finding.level}: {finding}" for finding in run.description.doctor}
+        assert kept <= said.keys()
 
 
 def test_a_point_that_cannot_run_does_not_stop_the_others(sweep_here, small_act, tmp_path):

@@ -1,7 +1,9 @@
 """Tests of two runs side by side in a real browser: tick, compare, and see both in one scene."""
 
 import shutil
-from contextlib import closing
+import subprocess
+import sys
+from contextlib import closing, contextmanager
 
 import numpy as np
 import pytest
@@ -150,6 +152,40 @@ def test_what_cannot_be_compared_is_said_in_one_sentence(browser, server):
     wait_for_episode(viewer, 8)
     viewer.wait(lambda: "expected finished episodes" in (viewer.state["error"] or ""))
     assert viewer.state["others"] == []
+
+
+@contextmanager
+def opened_command(browser, *arguments):
+    """Run `whiskers` in a process of its own, and yield a viewer at the address that it prints."""
+    command = [sys.executable, "-m", "viz", *map(str, arguments), "--no-browser"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as whiskers:
+        try:
+            yield Viewer(browser, whiskers.stdout.readline().strip())
+        finally:
+            whiskers.kill()
+
+
+def test_the_command_opens_a_run_with_another_in_it(browser, failed_run, random_run):
+    """The runs lie in different folders, and the first one solves episode 7 alone."""
+    with opened_command(browser, failed_run, "--against", random_run) as viewer:
+        wait_for_episode(viewer, 7)
+        (other,) = wait_for_other(viewer, "random") or viewer.state["others"]
+        step = viewer.state["step"]
+        ee_pos_world = Run.open(random_run).load_arrays(Run.open(random_run).rows[0]).ee_pos_world
+        assert np.array_equal(np.float32(other["ee"]), np.float32(ee_pos_world[step]))
+        viewer.settled()
+        assert viewer.count("magenta") > 200
+        viewer.page.click(".to-comparison")
+        viewer.wait_for(page="comparison")
+        assert viewer.page.inner_text(".counts b") == "1"
+        # The list has these two runs alone.
+        viewer.page.evaluate("location.hash = '#'")
+        viewer.wait_for(page="runs")
+        viewer.wait(lambda: len(viewer.state["runs"]) == 2)
+        assert not viewer.complaints
+    with opened_command(browser, random_run, "--against", failed_run, "--episode", 8) as viewer:
+        wait_for_episode(viewer, 8)
+        wait_for_other(viewer, "act")
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])

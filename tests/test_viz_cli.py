@@ -17,6 +17,7 @@ import pytest
 
 from eval.config import EvalConfig
 from eval.outcome import Outcome
+from eval.run import Run
 from sim.errors import WhiskerError
 from sim.flags import make_config
 from tests.exports import read_inlined
@@ -217,6 +218,32 @@ def test_without_a_run_the_runs_are_listed_and_nothing_else(refusal, run):
         assert f"got the folder '{run.parent}'" in refusal(run.parent, *flags)
     Path("file").touch()
     assert "run.json" in refusal("file")
+
+
+def test_what_cannot_be_drawn_against_another_run_is_refused(refusal, run, random_run, tmp_path):
+    """The list of runs refuses a pair with the same sentences."""
+    for flags in (("--native",), ("--output", "a.html"), ("--table",)):
+        said = refusal(run, "--against", random_run, *flags)
+        assert f"--against: expected the page, which alone draws two runs, got {flags[0]}" in said
+    assert not Path("a.html").exists()
+    assert "run.json" in refusal(run, "--against", "nowhere")
+    assert "run.json" in refusal(run, "--against", run.parent)
+    assert "--against: expected a run folder" in refusal(run.parent, "--against", random_run)
+    assert "expected another run beside it, got itself" in refusal(run, "--against", run)
+    assert "expected one that was run" in refusal(run, "--against", random_run, "--episode", 99)
+    longer = make_config(EvalConfig, policy="random", first_episode=7, episodes=1, max_steps=9)
+    said = refusal(run, "--against", record_run(longer, tmp_path).path)
+    assert "expected episodes that begin and end alike" in said
+    none = shutil.copytree(random_run, tmp_path / "none")
+    write_rows(none, [])
+    assert "expected finished episodes, got none" in refusal(run, "--against", none)
+
+
+def test_an_episode_that_the_other_run_does_not_have_is_refused(refusal, run, random_run, tmp_path):
+    other = Path(shutil.copytree(random_run, tmp_path / "other"))
+    write_rows(other, Run.open(random_run).rows[:1])
+    said = refusal(run, "--against", other, "--episode", 8)
+    assert "episode 'pick_place/8': expected one that both runs have judged" in said
 
 
 def test_a_file_of_the_page_that_is_missing_is_named(refusal, run, tmp_path, monkeypatch):

@@ -75,6 +75,8 @@ def _show(config: WhiskersConfig) -> int:
             expected="a run recorded with `eval --intermediate-plans`",
             got=f"{str(run.path)!r}, which was not",
         )
+    if config.against is not None:
+        return _serve_pair(config, run, config.against)
     if not (_name_what_needs_a_run(config) or run.rows or run.is_finished):
         return _serve_run(config.page, run, None)  # its first episode is still running
     row = find_row(run, config.episode, config.task)
@@ -90,7 +92,7 @@ def _show(config: WhiskersConfig) -> int:
 
 def _name_what_needs_a_run(config: WhiskersConfig) -> str:
     """Return the first flag given that is about one run or episode; "": there is none."""
-    for name in ("output", "table", "native", "episode", "task"):
+    for name in ("output", "table", "native", "episode", "task", "against"):
         if getattr(config, name) != getattr(WhiskersConfig, name):
             return f"--{name}"
     return ""
@@ -105,6 +107,13 @@ def _check_flags(config: WhiskersConfig) -> None:
             "whiskers",
             expected="at most one of --output, --table and --native",
             got=" and ".join(asked),
+        )
+    if asked and config.against is not None:
+        raise WhiskerError(
+            "--against",
+            expected="the page, which alone draws two runs",
+            got=asked[0],
+            hint=f"Leave out {asked[0]}. `eval-compare RUN RUN` compares them in numbers.",
         )
     suffix = "" if config.output is None else config.output.suffix
     if config.output is not None and suffix not in _SUFFIXES:
@@ -168,6 +177,18 @@ def _serve_runs(config: WhiskersConfig, folder: Path) -> int:
         return _serve(config.page, runs, serves_runs=True)
 
 
+def _serve_pair(config: WhiskersConfig, run: "Run", against: Path) -> int:
+    """Serve two runs, and begin at an episode of both."""
+    from viz.pair_place import find_place, name_pair
+    from viz.run_list import RunList
+
+    pair = name_pair(run, against)
+    shows = config.page.intermediate_plans
+    with closing(RunList(pair.folder, shows, pair.paths)) as runs:
+        place = find_place(pair, runs, config.episode, config.task)
+        return _serve(config.page, runs, serves_runs=True, place=place)
+
+
 def _serve_run(
     config: PageConfig,
     run: "Run",
@@ -180,14 +201,22 @@ def _serve_run(
 
 
 def _serve(
-    config: PageConfig, source: "RunSource | RunList | LiveSession", serves_runs: bool = False
+    config: PageConfig,
+    source: "RunSource | RunList | LiveSession",
+    serves_runs: bool = False,
+    place: str = "",
 ) -> int:
-    """Serve a page until Ctrl-C."""
+    """Serve a page until Ctrl-C.
+
+    Args:
+        place: the end of its address.
+    """
     from viz.page import render_page
     from viz.server import ViewerServer
 
     with closing(ViewerServer(source, render_page(None, serves_runs), config.port)) as server:
-        print(f"{server.url}\nCtrl-C ends it.", flush=True)
+        url = f"{server.url}{place}"
+        print(f"{url}\nCtrl-C ends it.", flush=True)
         if os.environ.get("SSH_CONNECTION"):
             port = server.port
             print(
@@ -195,7 +224,7 @@ def _serve(
                 flush=True,
             )
         elif config.browser and _has_screen():
-            webbrowser.open(server.url)
+            webbrowser.open(url)
         with suppress(KeyboardInterrupt):
             server.serve_forever()
     return EXIT_DONE

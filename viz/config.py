@@ -32,6 +32,7 @@ class WhiskersConfig:
     Examples:
       ./run whiskers
       ./run whiskers runs/20260101T120000Z-act-so101-pick_place
+      ./run whiskers runs/<run> --against runs/<other>
       ./run whiskers runs/<run> --episode 7 --output failed.html
       ./run whiskers runs/<run> --episode 7 --output step.png --step 120
       ./run whiskers runs/<run> --table
@@ -48,6 +49,8 @@ class WhiskersConfig:
         run: a run folder, or a folder of runs, which are listed. Default: the runs in runs/.
         episode: index of the episode. Default: the first that failed.
         task: of which task, if a run has several. Default: the first that has the episode.
+        against: another run of the same episodes, whose recording is drawn into each of them in
+            magenta. The page begins at an episode that only one of the two solves.
         output: write a file in place of serving the page: .html is the episode's page, which opens
             from the disk with no network, .mp4 a film of the episode, and .png one step.
         step: which one, for a .png. Default: the decisive step, where it went wrong.
@@ -58,12 +61,13 @@ class WhiskersConfig:
     """
 
     help_groups: ClassVar = {
-        "what to see": ("run", "episode", "task"),
+        "what to see": ("run", "episode", "task", "against"),
         "in place of the page": ("output", "step", "camera", "table", "native"),
     }
     run: Positional[Path | None] = None
     episode: int | None = None
     task: str | None = None
+    against: Path | None = None
     output: Annotated[Path | None, arg(aliases=["--export", "--video", "--png"])] = None
     step: int | None = None
     camera: str | None = None

@@ -1,5 +1,6 @@
 """Lists the runs in a folder for the viewer, and opens each as the source of its own pages."""
 
+from collections.abc import Mapping
 from contextlib import suppress
 from math import isnan
 from pathlib import Path
@@ -9,7 +10,7 @@ from eval.doctor.finding import Level
 from eval.episode_row import ROWS_FILE
 from eval.run import Run
 from eval.run_description import RUN_FILE, RunDescription
-from eval.run_folders import find_run_folders
+from eval.run_folders import FoundFolders, find_run_folders
 from eval.run_name import name_policy_in_folder
 from eval.statistics import summarise
 from sim.errors import WhiskerError
@@ -33,8 +34,17 @@ class RunList:
         self,
         folder: Path,
         show_intermediate: bool = False,
+        runs: Mapping[str, Path] | None = None,
     ) -> None:
+        """Make a list; nothing is read yet.
+
+        Args:
+            folder: the folder.
+            show_intermediate: see `viz.config.PageConfig`.
+            runs: name → path of the only runs that are listed. Default: all in the folder.
+        """
         self._folder = folder
+        self._only = runs
         self._show_intermediate = show_intermediate
         # The state of its files when the list's entry of a run was made, and that entry.
         self._entries: dict[Path, tuple[_Stamp, dict]] = {}
@@ -51,7 +61,7 @@ class RunList:
         runs = []
         # Requests during the first reading wait for its end.
         with self._reading:
-            found = find_run_folders(self._folder)
+            found = self._find_folders()
             remarks = dict(found.remarks)
             for name, path in found.runs.items():
                 try:
@@ -130,7 +140,7 @@ class RunList:
 
     def _find(self, run: str) -> Path:
         """Look up the folder of a run by its name in the list. The name never becomes a path."""
-        path = find_run_folders(self._folder).runs.get(run)
+        path = self._find_folders().runs.get(run)
         if path is None:
             raise WhiskerError(
                 f"run {run!r}",
@@ -138,6 +148,11 @@ class RunList:
                 hint="It was moved or removed, or the link belongs to another folder.",
             )
         return path
+
+    def _find_folders(self) -> FoundFolders:
+        if self._only is not None:
+            return FoundFolders(dict(self._only), {})
+        return find_run_folders(self._folder)
 
     def _describe(self, path: Path) -> dict:
         """Return the entry of a run, which is made again only if its files have changed."""
