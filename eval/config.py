@@ -207,8 +207,9 @@ class ParallelConfig:
     """Says how many episodes run at once. It changes no row.
 
     Attributes:
-        workers: processes that run episodes, each with an environment and a policy of its own.
-            auto: as many as there are cores, memory and episodes for.
+        workers: processes that run episodes, each with an environment and a policy of its own. With
+            --batch and on a GPU they are environments, and share one policy. auto: as many as there
+            are cores, memory and episodes for.
     """
 
     workers: int | Literal["auto"] = "auto"
@@ -239,6 +240,8 @@ class EvalConfig(SubjectConfig):
     Attributes:
         episodes: how many of each task, from --first-episode on.
         first_episode: index of the first.
+        batch: episodes whose plans are made together in one forward pass. The last bits of a plan
+            depend on this number, but not on the other episodes.
         demos: LIBERO demonstrations (HDF5) that --policy replay repeats: episode k begins as the
             k-th did, and the environment is that of the file.
         resume: finish an interrupted run; what its numbers depend on is taken from it.
@@ -254,10 +257,19 @@ class EvalConfig(SubjectConfig):
     """
 
     help_groups: ClassVar = {
-        "episodes": ("episodes", "first_episode", "resume", "doctor", "demos", "list_envs")
+        "episodes": (
+            "episodes",
+            "first_episode",
+            "batch",
+            "resume",
+            "doctor",
+            "demos",
+            "list_envs",
+        )
     }
     episodes: int = 30
     first_episode: int = 0
+    batch: int = 1
     demos: str | None = None
     resume: Path | None = None
     doctor: bool = True

@@ -13,7 +13,7 @@ from eval.evaluation import Setup
 from eval.run_episodes import in_order, run_episodes
 from eval.run_folder import RunFolder
 from eval.schedule import Schedule
-from eval.worker_count import count_workers
+from eval.worker_count import count_workers, shares_policy
 
 # Episodes of a task before the next task's turn. Making an environment of LIBERO takes as long as
 # part of an episode.
@@ -81,12 +81,17 @@ def _make_runners(
     n_missing: int,
 ) -> list[EpisodeRunner]:
     n_workers = count_workers(config, setup, n_missing)
-    if n_workers == 1:
+    shares = shares_policy(config, setup, n_workers)
+    if n_workers == 1 and not shares:
         return [LocalRunner(config, setup, run.path)]
+    if len(setup.tasks) > 1:
+        setup.env.close()  # an environment of LIBERO takes 2 GB
+    if shares:
+        from eval.shared_policy_runner import make_sharing_runners
+
+        return [*make_sharing_runners(config, setup, run.path, n_workers)]
     from eval.worker_process import Assignment, WorkerProcess, prepare_workers
 
     prepare_workers(config)
-    if len(setup.tasks) > 1:
-        setup.env.close()  # an environment of LIBERO takes 2 GB
     assignment = Assignment(config, dict(setup.tasks), run.path)
     return [WorkerProcess(assignment) for _ in range(n_workers)]

@@ -45,15 +45,24 @@ class LocalRunner:
     takes 2 GB.
     """
 
-    def __init__(self, config: EvalConfig, setup: Setup, run: Path) -> None:
+    def __init__(
+        self,
+        config: EvalConfig,
+        setup: Setup,
+        run: Path,
+        *,
+        in_own_process: bool = False,
+    ) -> None:
         """Args:
         setup: has the environment of the first episode, or of another task.
         run: folder of the run, which a message names.
+        in_own_process: make an environment with a process of its own, and leave that of the setup.
         """
         self._config = config
         self._setup = setup
         self._run = run
-        self._is_open = True
+        self._in_own_process = in_own_process
+        self._is_open = not in_own_process
         self._recorder = EpisodeRecorder(
             records_observations=config.recording.record_observations,
         )
@@ -90,6 +99,7 @@ class LocalRunner:
                 observed_sizes(first),
                 env_config.control,
                 env_config.init_grid,
+                in_own_process=self._in_own_process,
             )
             assert env.spec.task == task
             check_alike(first, env.spec)

@@ -10,6 +10,7 @@ from eval.conventions import check_conventions
 from eval.feature_recording import FeatureRecorder, check_collection, make_feature_recorder
 from eval.preflight import (
     check_asked_action_steps,
+    check_batch,
     check_fit,
     check_image_size,
     check_records,
@@ -23,7 +24,7 @@ from policies.declared_policy import DeclaredPolicy, read_declared_policy
 from policies.device import check_device
 from policies.loading import find_loader, load_policy
 from policies.plan_kinds import read_plan_kinds
-from policies.policy import IntermediatePlanPolicy, Policy, PolicySpec
+from policies.policy import BatchablePolicy, IntermediatePlanPolicy, Policy, PolicySpec
 from policies.training_record import TrainingRecord, load_training_record
 from sim.env import Env
 from sim.errors import WhiskerError
@@ -72,6 +73,8 @@ def set_up(config: SubjectConfig) -> Setup:
     """
     config = name_policy(config)
     _check_counts(config)
+    if isinstance(config, EvalConfig):
+        check_batch(config.policy.name, config.batch)
     tasks = find_tasks(config)
     env_name = next(iter(tasks.values()))
     adapters = make_adapters(config.adapters)
@@ -79,6 +82,9 @@ def set_up(config: SubjectConfig) -> Setup:
         policy, env, files = _load(config, env_name, adapters, opened)
         checkpoint, training = files or (None, None)
         _prepare_recording(config, policy)
+        if isinstance(config, EvalConfig) and config.batch > 1:
+            assert isinstance(policy, BatchablePolicy)
+            policy.pad_instructions()
         env_cameras = camera_names(env_name) if env is None else env.spec.camera_names
         renamed, adapters, sizes = _fit_cameras(
             policy.spec, env_name, env_cameras, adapters, training
@@ -274,6 +280,7 @@ def _check_counts(config: SubjectConfig) -> None:
             ("--first-episode", config.first_episode, 0),
             ("--samples", config.recording.samples, 1),
             ("--workers", config.parallel.count, 1),
+            ("--batch", config.batch, 1),
         ]
     for flag, value, minimum in least:
         if value is not None and value < minimum:

@@ -8,6 +8,7 @@ from policies.calibration import check_calibration
 from policies.declared_policy import DeclaredPolicy
 from policies.plan_kinds import PlanKinds
 from policies.policy import PolicySpec
+from policies.registry import LEROBOT_TYPES, resolve_policy_name
 from policies.training_record import TrainingRecord
 from sim.errors import WhiskerError
 from sim.registry import family_of
@@ -236,6 +237,27 @@ def _check_n_action_steps(
         got=str(n_action_steps),
         hint=hint,
     )
+
+
+def check_batch(policy_name: str | None, n_rows: int) -> None:
+    """Raise if plans should be made in batches for which the rows of one could change another.
+
+    Args:
+        n_rows: plans that one forward pass makes.
+    """
+    if n_rows == 1 or policy_name is None:
+        return
+    name = resolve_policy_name(policy_name)
+    row = LEROBOT_TYPES.get(name)
+    alone = row.plans_alone if row is not None else "one that is not of lerobot"
+    if alone:
+        batched = [name for name, row in LEROBOT_TYPES.items() if not row.plans_alone]
+        raise WhiskerError(
+            f"--batch {n_rows} of policy {name!r}",
+            expected=f"a policy that plans for several episodes at once: {', '.join(batched)}",
+            got=alone,
+            hint="Leave --batch out.",
+        )
 
 
 def check_records(

@@ -13,6 +13,8 @@ from sim.registry import family_of
 EPISODES_A_WORKER = 4
 # Memory of a worker besides its environment and the weights: the libraries, and an episode.
 _LIBRARIES_GB = 0.6
+# Memory of an environment's process besides what its family says: Python and the simulator.
+_SIMULATOR_GB = 0.3
 
 
 def may_use_workers(config: EvalConfig, n_episodes: int) -> bool:
@@ -21,16 +23,27 @@ def may_use_workers(config: EvalConfig, n_episodes: int) -> bool:
     Args:
         n_episodes: number of episodes that are missing.
     """
+    if config.batch > 1:
+        return False
     if config.parallel.count is not None:
         return min(config.parallel.count, n_episodes) > 1
     return count_cores() > 1 and n_episodes >= 2 * EPISODES_A_WORKER
 
 
+def shares_policy(config: EvalConfig, setup: Setup, n_workers: int) -> bool:
+    """Return whether the policy stays in this process, and workers are environments alone.
+
+    That is so for batches, even of a single episode, whose plans have the bits of a row of a batch.
+    On a GPU, a policy a worker would take the memory of the GPU several times.
+    """
+    if config.batch > 1:
+        return True
+    is_on_gpu = not setup.policy.spec.device.startswith("cpu")
+    return is_on_gpu and n_workers > 1 and setup.checkpoint is not None
+
+
 def count_workers(config: EvalConfig, setup: Setup, n_episodes: int) -> int:
     """Return how many processes run the episodes of an evaluation; 1: this one does.
-
-    "auto" is as many as there are cores, memory and episodes for. It is 1 where the policy runs on
-    a GPU, and for a policy of the user's own, which may not run twice.
 
     Args:
         n_episodes: number of episodes that are missing.
@@ -43,12 +56,7 @@ def count_workers(config: EvalConfig, setup: Setup, n_episodes: int) -> int:
     each_gb = estimate_worker_gb(config, setup)
     most = int(available_gb / each_gb) if available_gb is not None else None
     if asked is None:
-        policy = setup.policy.spec
-        name = config.policy.name
-        is_own = name is not None and find_loader(name).made_from == "spec"
-        if is_own or not policy.device.startswith("cpu"):
-            return 1
-        useful = min(count_cores(), n_episodes // EPISODES_A_WORKER)
+        useful = _count_useful_workers(config, setup, n_episodes)
         return max(1, useful if most is None else min(useful, most))
     n_workers = max(1, min(asked, n_episodes))
     if n_workers > 1 and most is not None and n_workers > most:
@@ -61,6 +69,24 @@ def count_workers(config: EvalConfig, setup: Setup, n_episodes: int) -> int:
     return n_workers
 
 
+def _count_useful_workers(config: EvalConfig, setup: Setup, n_episodes: int) -> int:
+    """Return how many workers "auto" is, if there is memory for them.
+
+    For batches of B it is 2 B, so that some environments step while the policy plans for others. On
+    fewer than 2 B cores it is one a core, but at least B, so that a batch can be full. Otherwise it
+    is as many as there are cores and episodes for. It is 1 where the policy runs on a GPU, and for
+    a policy of the user's own, which may not run twice.
+    """
+    if config.batch > 1:
+        n_rows = config.batch
+        return min(n_episodes, max(n_rows, min(2 * n_rows, count_cores())))
+    name = config.policy.name
+    is_own = name is not None and find_loader(name).made_from == "spec"
+    if is_own or not setup.policy.spec.device.startswith("cpu"):
+        return 1
+    return min(count_cores(), n_episodes // EPISODES_A_WORKER)
+
+
 def count_cores() -> int:
     """Return the number of processors that this process may run on."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -69,12 +95,15 @@ def count_cores() -> int:
 def estimate_worker_gb(config: EvalConfig, setup: Setup) -> float:
     """Return the memory of one worker, 10⁹ bytes: its environment, the weights and the libraries.
 
-    Weights that are stored in half precision take twice their size.
+    A worker that shares the policy has neither its weights nor its libraries. Weights that are
+    stored in half precision take twice their size.
     """
     family = family_of(setup.env.spec.name)
-    renders = bool(setup.env.spec.cameras)
+    env_gb = family.memory_gb(bool(setup.env.spec.cameras))
+    if shares_policy(config, setup, n_workers=2):
+        return env_gb + _SIMULATOR_GB
     weights = 0
     if setup.checkpoint is not None:
         files = setup.checkpoint.source.rglob("*.safetensors")
         weights = sum(file.stat().st_size for file in files)
-    return family.memory_gb(renders) + 2 * weights / 1e9 + _LIBRARIES_GB
+    return env_gb + 2 * weights / 1e9 + _LIBRARIES_GB

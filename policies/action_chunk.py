@@ -34,6 +34,23 @@ class ActionChunk:
     def __getitem__(self, row: int) -> Float32[np.ndarray, "horizon action_dim"]:
         return self.actions[row]
 
+    def row(self, index: int) -> "ActionChunk":
+        """Return the chunk of one row alone, which does not keep the others in memory."""
+
+        def take(rows: np.ndarray) -> np.ndarray:
+            return rows[index : index + 1].copy()
+
+        stages = self.intermediate_plans
+        alternatives = self.alternatives
+        features = self.features
+        return ActionChunk(
+            actions=take(self.actions),
+            intermediate_plans=None if stages is None else take(stages),
+            features=features and {name: take(rows) for name, rows in features.items()},
+            signals={name: take(rows) for name, rows in self.signals.items()},
+            alternatives=None if alternatives is None else take(alternatives),
+        )
+
 
 class ChunkQueue:
     """The actions of one episode that are predicted and not yet executed.

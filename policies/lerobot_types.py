@@ -92,6 +92,8 @@ class LerobotType:
         code_fields: field of its config → default, for fields that name a repository which lerobot
             loads with `trust_remote_code=True`.
         was_replaced: lerobot 0.4 gave the type another network, which older weights do not fit.
+        plans_alone: why its plans are not made in a batch with those of other episodes
+            (`policies.batched_forwards`); "" if they can be.
     """
 
     wrapper: str = "LerobotPolicy"
@@ -114,6 +116,7 @@ class LerobotType:
     training_modules: tuple[str, ...] = ()
     code_fields: Mapping[str, str | None] = field(default_factory=dict)
     was_replaced: bool = False
+    plans_alone: str = ""
 
 
 _DENOISE_STEP = DenoisingStep("model", "denoise_step", "x_t")
@@ -188,6 +191,7 @@ LEROBOT_TYPES: dict[str, LerobotType] = {
         draws=True,
         denoising=DenoisingStep("_groot_model.action_head.action_encoder", "forward", "actions"),
         code_fields={"base_model_path": "nvidia/GR00T-N1.7-3B"},
+        plans_alone="one that pads each instruction to the longest of its batch",
     ),
     "diffusion": LerobotType(
         wrapper="HistoryPolicy",
@@ -212,6 +216,7 @@ LEROBOT_TYPES: dict[str, LerobotType] = {
         draws=True,
         has_fixed_image_size=True,
         takes_raw_numbers=True,
+        plans_alone="one that plans for one episode at a time",
     ),
     "gaussian_actor": LerobotType(
         wrapper="SingleActionPolicy",

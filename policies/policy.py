@@ -216,6 +216,14 @@ class IntermediatePlanPolicy(Policy, Protocol):
 
 
 @runtime_checkable
+class BatchablePolicy(Policy, Protocol):
+    """A policy that can plan for several episodes in one forward pass."""
+
+    def pad_instructions(self) -> None:
+        """Give all instructions one length from now on, so that batches of them have one shape."""
+
+
+@runtime_checkable
 class HookablePolicy(NetworkPolicy, Protocol):
     """A policy whose network accepts hooks while it plans."""
 

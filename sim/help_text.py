@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import MISSING, fields
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, Literal, get_args, get_origin
+from typing import Any, Literal, Union, get_args, get_origin
 
 from sim.flags import Flag, find_flags, takes_several
 
@@ -142,7 +142,7 @@ def _metavar(annotation: Any) -> str:
     """Return a stand-in for the value of a flag, e.g. "delta|absolute", "X X" or "[TEXT ...]"."""
     origin = get_origin(annotation)
     arguments = get_args(annotation)
-    if origin is UnionType or NoneType in arguments:
+    if origin in (Union, UnionType):
         return " | ".join(_metavar(one) for one in arguments if one is not NoneType)
     if origin is Literal:
         return "|".join(map(str, arguments))

@@ -184,6 +184,8 @@ def make_env(
     image_sizes: ImageSizes | None = None,
     control: ActionMode | None = None,
     init_grid: str | None = None,
+    *,
+    in_own_process: bool = False,
 ) -> Env:
     """Build one environment.
 
@@ -194,6 +196,7 @@ def make_env(
             environment's own cameras in their own size.
         control: how LIBERO's actions are read; None: as differences.
         init_grid: the grid on which its episodes begin (`sim.init_grid`); None: they are drawn.
+        in_own_process: let it live in a process of its own, which some families always do.
 
     Raises:
         UnknownNameError: with the closest names.
@@ -221,7 +224,7 @@ def make_env(
         resolved.path,
         control,
     )
-    env = _make_announced(resolved, request)
+    env = _make_announced(resolved, request, in_own_process=in_own_process)
     if init_grid is None:
         return env
     try:
@@ -231,10 +234,15 @@ def make_env(
         raise
 
 
-def _make_announced(resolved: ResolvedName, request: EnvRequest) -> Env:
+def _make_announced(
+    resolved: ResolvedName,
+    request: EnvRequest,
+    *,
+    in_own_process: bool,
+) -> Env:
     """Make an environment, and raise unless it is the one that its family announced."""
     with resolved.attributing_errors():
-        if resolved.family.in_own_process:
+        if in_own_process or resolved.family.in_own_process:
             from sim.process import EnvProcess
 
             env: Env = EnvProcess(

@@ -1,6 +1,7 @@
 """Helpers for commands that tests start in processes of their own."""
 
 import signal
+import time
 from pathlib import Path
 
 
@@ -25,3 +26,11 @@ def children_of(pid: int) -> list[int]:
         for child in (thread / "children").read_text().split():
             found += [int(child), *children_of(int(child))]
     return found
+
+
+def wait_for(condition, limit_s=60):
+    """Wait until a condition holds, which must be within the limit."""
+    end = time.monotonic() + limit_s
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.02)

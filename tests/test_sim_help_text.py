@@ -155,6 +155,7 @@ def test_every_flag_is_shown_once_as_the_parser_takes_it(command):
     assert len(shown) == len(set(shown)) == len(flags)
     values = {
         "N": "3",
+        "N | auto": "3",
         "[N ...]": "3",
         "X": "0.25",
         "X X": "0 1",
