@@ -90,6 +90,7 @@ def _evaluate(config: EvalConfig) -> int:
     from eval.evaluation import set_up
     from eval.outcome import Outcome
     from eval.provenance import refuse_changed_flags
+    from eval.statistics import summarise
     from eval.subject import (
         name_policy,
         with_absolute_paths,
@@ -107,9 +108,6 @@ def _evaluate(config: EvalConfig) -> int:
     if reference is not None and config.resume is None:
         config = limit_episodes(config, reference)
     setup = set_up(config)
-    # This imports scipy.stats, which takes longer than all that was refused by now.
-    from eval.statistics import summarise
-
     with closing(setup.env), closing(open_run(config, setup, reference)) as run:
         try:
             roll_out(config, setup, run, reference)
