@@ -44,6 +44,7 @@ class LazyPackage(ModuleType):
     def __init__(self, name: str, exports: Exports) -> None:
         super().__init__(name)
         self.exports = exports
+        self.__all__ = sorted(exports)  # what `from package import *` asks for
 
     def __getattr__(self, name: str) -> object:
         if name not in self.exports:
@@ -66,7 +67,6 @@ class _LazyLoader(SourceFileLoader):
 
     def exec_module(self, module: ModuleType) -> None:
         assert isinstance(module, LazyPackage)
-        module.__all__ = sorted(self._exports)  # what `from package import *` asks for
         _packages.append(module)
 
 

@@ -8,6 +8,7 @@ import json
 import sys
 from contextlib import nullcontext
 
+from policies.checkpoint_files import open_checkpoint
 from policies.loading import load_policy
 from sim.env import episode_rng
 from tests.observations import make_random_memories
@@ -31,8 +32,10 @@ def plan_bytes(policy_type, checkpoint, shrunken=nullcontext):
     Args:
         shrunken: makes the context in which the checkpoint's network fits.
     """
+    # The small Pi0-FAST brings the code of its tokenizer.
+    opened = open_checkpoint(policy_type, str(checkpoint), trust_remote_code=True)
     with shrunken():
-        policy = load_policy(policy_type, checkpoint=str(checkpoint), device="cpu")
+        policy = load_policy(policy_type, checkpoint=opened, device="cpu")
     memories = make_random_memories(policy.spec, ["pick up the block", "open the drawer"])
     rngs = [episode_rng("lean", index) for index in range(2)]
     return policy.predict(memories, rngs).actions.tobytes().hex()

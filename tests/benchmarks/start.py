@@ -115,6 +115,7 @@ def main(benchmark):
         rounds = []
         for _ in range(benchmark.rounds):
             rounds.append({label: measure(side) for label, side in sides.items()})
+            print(*(f"{label}: {cpu_s:.1f} s" for label, cpu_s in rounds[-1].items()), sep="   ")
     title = f"CPU time to the first row, medians of {benchmark.rounds}"
     table = make_table(title, "side", "CPU s", "now / side")
     for label in sides:
