@@ -20,6 +20,7 @@ import sys
 import tarfile
 import tempfile
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -94,7 +95,8 @@ def measure(side):
                 time.sleep(POLL_S)
             return cpu_of(process)
         finally:
-            process.kill()
+            with suppress(psutil.NoSuchProcess):  # it has ended by itself
+                process.kill()
             process.wait()
 
 
