@@ -85,6 +85,7 @@ def _evaluate(config: EvalConfig) -> int:
     from eval.outcome import Outcome
     from eval.provenance import refuse_changed_flags
     from eval.run import Run
+    from eval.statistics import summarise
     from eval.subject import (
         name_policy,
         with_absolute_paths,
@@ -107,9 +108,6 @@ def _evaluate(config: EvalConfig) -> int:
         prepare_workers(config)
     setup = set_up(config)
     count_workers(config, setup, config.episodes * len(setup.tasks))  # refuses too many at once
-    # This imports scipy.stats, which takes longer than all that was refused by now.
-    from eval.statistics import summarise
-
     with closing(setup.env), closing(open_run(config, setup, reference)) as run:
         try:
             roll_out(config, setup, run, reference)

@@ -13,8 +13,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float
-from scipy.special import xlogy
-from scipy.stats import fisher_exact
 
 # Fewer episodes than this, or fewer of either result, are not split.
 _LEAST_EPISODES = 16
@@ -88,6 +86,8 @@ def find_start_region(
     if not conditions:
         return None
     is_inside = np.all([condition.holds(values) for condition in conditions], axis=0)
+    from scipy.stats import fisher_exact  # takes a second to import
+
     table = []
     for side in (is_inside, ~is_inside):
         n_good, n_tested = _count(success, side & tested_on)
@@ -150,6 +150,8 @@ def _find_thresholds(column: Float[np.ndarray, " episode"]) -> Float[np.ndarray,
 
 def _log_likelihood(good: np.ndarray, n: np.ndarray) -> np.ndarray:
     """Return the log likelihood of `good` successes in n episodes at their own rate."""
+    from scipy.special import xlogy
+
     rate = np.divide(
         good,
         n,

@@ -18,6 +18,7 @@ from policies.checkpoint_reading import (
     read_steps,
     settings_of,
 )
+from policies.lean_lerobot import lean_lerobot
 from policies.lerobot_types import LEROBOT_TYPES
 from policies.normalisation import load_normalisation
 from policies.registry import (
@@ -93,7 +94,8 @@ def open_checkpoint(
     _check_type(name, saved_type, policy_type)
     folder = source
     if has_statistics_in_weights(source):
-        from policies.old_format import rebuild_processors
+        with lean_lerobot():
+            from policies.old_format import rebuild_processors
 
         folder = rebuild_processors(source, saved_type)
     check_files(folder, source)

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import tempfile
 import warnings
+from importlib import import_module
 from pathlib import Path
 
 from draccus.utils import DraccusException
@@ -34,6 +35,8 @@ def load_config(folder: Path, device: str) -> PreTrainedConfig:
             the policy, or more steps would be executed than are planned.
     """
     content = read_config(folder)
+    policy_type = content["type"]
+    import_module(f"lerobot.policies.{policy_type}.configuration_{policy_type}")  # registers it
     unknown = _find_unknown_settings(folder, content)
     _check_n_action_steps(folder, content)
     settings = {key: value for key, value in content.items() if key not in unknown}

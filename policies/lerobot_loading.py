@@ -1,12 +1,13 @@
 """Load a lerobot checkpoint with its processors, and report faults that lerobot does not."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from lerobot.configs.policies import PreTrainedConfig
 from lerobot.policies.factory import make_pre_post_processors
 from lerobot.policies.pretrained import PreTrainedPolicy
-from lerobot.processor import PolicyProcessorPipeline
+from lerobot.processor import PolicyProcessorPipeline, ProcessorStepRegistry
 from lerobot.utils.constants import OBS_STATE
 
 from policies import lerobot_policy
@@ -18,6 +19,7 @@ from policies.checkpoint_reading import (
     settings_of,
 )
 from policies.inner_folders import resolve_inner_folders
+from policies.lean_lerobot import load_exports
 from policies.lerobot_config import load_config
 from policies.lerobot_errors import explained_processors
 from policies.lerobot_policy import LerobotPolicy, TemporalEnsemblePolicy
@@ -116,13 +118,23 @@ def _load_processors(
         # Observations already have the policy's names. If the dataset uses one of these names for
         # another camera, the step would rename the policy's camera once more.
         before["rename_observations_processor"] = {"rename_map": {}}
-    with explained_processors(source, [vars(config), *map(settings_of, read_all_steps(folder))]):
+    all_steps = read_all_steps(folder)
+    _register_steps(config.type, all_steps)
+    with explained_processors(source, [vars(config), *map(settings_of, all_steps)]):
         return make_pre_post_processors(
             config,
             pretrained_path=str(folder),
             preprocessor_overrides=before,
             postprocessor_overrides=after,
         )
+
+
+def _register_steps(policy_type: str, steps: Sequence[dict]) -> None:
+    """Import the modules of these steps, which register themselves by that."""
+    load_exports(f"lerobot.policies.{policy_type}")
+    names = {step.get("registry_name") for step in steps}
+    if not names <= set(ProcessorStepRegistry.list()):
+        load_exports("lerobot.processor")
 
 
 def _find_image_keys(config: PreTrainedConfig, folder: Path) -> dict[str, str]:

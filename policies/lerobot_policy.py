@@ -11,7 +11,7 @@ import torch
 from lerobot.policies.act.modeling_act import ACTTemporalEnsembler
 from lerobot.policies.pretrained import PreTrainedPolicy
 from lerobot.policies.utils import populate_queues
-from lerobot.processor import PolicyProcessorPipeline, TokenizerProcessorStep
+from lerobot.processor import PolicyProcessorPipeline
 from lerobot.utils.constants import ACTION, OBS_IMAGE, OBS_IMAGES, OBS_STATE
 
 from policies.action_chunk import ActionChunk
@@ -97,6 +97,8 @@ class LerobotPolicy:
         return self._sample_others(memory, rngs)
 
     def pad_instructions(self) -> None:
+        from lerobot.processor import TokenizerProcessorStep  # it imports transformers
+
         for step in self._preprocessor.steps:
             if isinstance(step, TokenizerProcessorStep):
                 step.padding = "max_length"

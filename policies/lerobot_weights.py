@@ -7,6 +7,7 @@ import contextlib
 import dataclasses
 import io
 import logging
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,6 @@ import torch
 from lerobot.configs.policies import PreTrainedConfig
 from lerobot.policies.factory import get_policy_class
 from lerobot.policies.pretrained import PreTrainedPolicy
-from transformers import PreTrainedModel
-from transformers.initialization import no_init_weights
 
 from policies.checkpoint_files import STATISTICS_MODULES, has_statistics_in_weights
 from policies.lerobot_errors import describe_error, find_names, refuse_absent_folder
@@ -70,7 +69,16 @@ def skip_weight_init() -> Iterator[None]:
     in a state dict (rotary frequencies, position ids) is computed in the constructors and not
     drawn. transformers' own `from_pretrained` (GR00T's base model) is not affected: it fills in
     missing weights by `initialize_weights`.
+
+    A type without transformers draws its weights. It is small, and transformers would have to be
+    imported, which takes longer.
     """
+    if "transformers" not in sys.modules:
+        yield
+        return
+    from transformers import PreTrainedModel
+    from transformers.initialization import no_init_weights
+
     with no_init_weights():
         # transformers' switch also skips the tying of weights, which is needed. It restores
         # `init_weights` itself.

@@ -7,6 +7,7 @@ from typing import Literal, Protocol
 from policies.checkpoint_files import Checkpoint, open_checkpoint, read_config
 from policies.checkpoint_lookup import find_checkpoint
 from policies.config import PolicyConfig
+from policies.lean_lerobot import lean_lerobot, load_all
 from policies.policy import Policy, PolicySpec
 from policies.registry import (
     BASELINE_NAMES,
@@ -108,7 +109,8 @@ def load_policy(
         if not isinstance(checkpoint, Checkpoint):
             env_name = None if env is None else env.spec.name
             checkpoint = open_checkpoint(name, checkpoint, env=env_name)
-        from policies.lerobot_loading import load_lerobot_policy
+        with lean_lerobot():
+            from policies.lerobot_loading import load_lerobot_policy
 
         return load_lerobot_policy(checkpoint, device)
     if name not in BASELINE_NAMES:
@@ -129,6 +131,7 @@ def _load_own(
     if import_string != name:
         subject += f" ({import_string}, an entry point)"
     look_in_current_directory()
+    load_all()  # this code may use more of lerobot than a policy loaded before it
     factory = import_attribute(subject, import_string)
     env_spec = _require_env(name, env).spec
     if isinstance(checkpoint, Checkpoint):

@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float
-from scipy.optimize import linear_sum_assignment
 
 from eval.doctor.action_columns import body_columns
 from eval.doctor.bugs import Bug, advise_on_order
@@ -199,6 +198,8 @@ def _zero_bug(
 
 
 def _order_bugs(compared: _Comparison) -> Iterator[Bug]:
+    from scipy.optimize import linear_sum_assignment  # takes a second to import
+
     names = compared.spec.names
     joints = range(len(names))
     # error[i, j] is the distance of the planned joint i from the expert's joint j.
@@ -251,6 +252,8 @@ def _statistics_order_bugs(
     width: np.ndarray,
 ) -> Iterator[Bug]:
     """Yield the bug that joints of the plans have the statistics of others, if these fit better."""
+    from scipy.optimize import linear_sum_assignment  # takes a second to import
+
     names = compared.spec.names
     normalised = (compared.plans - middle) / width
     errors = []

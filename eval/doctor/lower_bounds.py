@@ -3,8 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from scipy.stats import fisher_exact
-
 from eval.doctor.finding import FIND_THE_CAUSE, Finding, fine, warn
 from eval.doctor.row_checks import describe_rate
 from eval.drivers import run_episode
@@ -70,6 +68,8 @@ def compare_with_lower_bounds(
     This is Fisher's exact test, one-sided. It assumes independent episodes; since both ran in the
     same ones, it is conservative.
     """
+    from scipy.stats import fisher_exact  # takes a second to import
+
     best = max(bounds, key=lambda bound: bound.rate)
     table = [[n_success, n - n_success], [best.n_success, best.n - best.n_success]]
     p = float(fisher_exact(table, alternative="greater").pvalue)

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float
-from scipy.optimize import linear_sum_assignment
 
 from eval.doctor.action_columns import body_columns, comparable_columns, range_of
 from eval.doctor.finding import FIND_THE_CAUSE, Finding, fail, fine, unknown, warn
@@ -281,6 +280,8 @@ def _explain_jump(
 
     The joints may be in another order, or the targets in another unit.
     """
+    from scipy.optimize import linear_sum_assignment  # takes a second to import
+
     index = np.flatnonzero(columns & body_columns(action))
     first = first[index]
     state = state[index]
