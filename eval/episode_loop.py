@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from itertools import batched
+from typing import TYPE_CHECKING
 
 from cknna.bank_description import save_description
 from cknna.episode_features import FEATURES_FILE
@@ -14,6 +15,9 @@ from eval.run_episodes import in_order, run_episodes
 from eval.run_folder import RunFolder
 from eval.schedule import Schedule
 from eval.worker_count import count_workers
+
+if TYPE_CHECKING:
+    from eval.worker import Assignment
 
 # Episodes of a task before the next task's turn. Making an environment of LIBERO takes as long as
 # part of an episode.
@@ -71,11 +75,29 @@ def _make_runners(
     n_missing: int,
 ) -> list[EpisodeRunner]:
     n_workers = count_workers(config, setup, n_missing)
-    if n_workers == 1:
+    uses_ray = config.parallel.ray is not None
+    if n_workers == 1 and not uses_ray:
         return [LocalRunner(config, setup, run.path)]
-    from eval.worker_process import Assignment, WorkerProcess
+    from eval.worker import Assignment
 
+    assignment = Assignment(config, dict(setup.tasks), run.path)
+    make_runners = _make_ray_runners if uses_ray else _make_processes
+    runners = make_runners(assignment, setup, n_workers)
     if len(setup.tasks) > 1:
         setup.env.close()  # an environment of LIBERO takes 2 GB
-    assignment = Assignment(config, dict(setup.tasks), run.path)
+    return runners
+
+
+def _make_processes(assignment: "Assignment", setup: Setup, n_workers: int) -> list[EpisodeRunner]:
+    from eval.worker_process import WorkerProcess
+
     return [WorkerProcess(assignment) for _ in range(n_workers)]
+
+
+def _make_ray_runners(
+    assignment: "Assignment", setup: Setup, n_workers: int
+) -> list[EpisodeRunner]:
+    from eval.ray_workers import RayJob, RayRunner
+
+    job = RayJob(assignment, setup)
+    return [RayRunner(job) for _ in range(n_workers)]

@@ -62,10 +62,14 @@ def _work(
     schedule: Schedule,
     reports: "SimpleQueue[_Report]",
 ) -> None:
-    """Run episodes until none is left."""
+    """Run episodes until none is left, and close the runner.
+
+    Another one may be waiting for the place that it leaves.
+    """
     try:
         while (episode := schedule.take(number)) is not None:
             reports.put(runner.run(*episode))
+        runner.close()
         reports.put(None)
     except BaseException as error:
         reports.put(error)

@@ -27,7 +27,7 @@ def may_use_workers(config: EvalConfig, n_episodes: int) -> bool:
 
 
 def count_workers(config: EvalConfig, setup: Setup, n_episodes: int) -> int:
-    """Return how many processes run the episodes of an evaluation; 1: this one does.
+    """Return how many processes run the episodes of an evaluation; 1: without Ray, this one does.
 
     "auto" is as many as there are cores, memory and episodes for. It is 1 where the policy runs on
     a GPU, and for a policy of the user's own, which may not run twice.
@@ -36,17 +36,19 @@ def count_workers(config: EvalConfig, setup: Setup, n_episodes: int) -> int:
         n_episodes: number of episodes that are missing.
 
     Raises:
-        WhiskerError: more are asked for than the memory holds.
+        WhiskerError: more are asked for than the memory or the cluster holds.
     """
+    if config.parallel.ray is not None:
+        from eval.ray_cluster import count_ray_workers
+
+        return count_ray_workers(config, setup, n_episodes)
     asked = config.parallel.count
     available_gb = compute_available_gb()
     each_gb = estimate_worker_gb(config, setup)
     most = int(available_gb / each_gb) if available_gb is not None else None
     if asked is None:
         policy = setup.policy.spec
-        name = config.policy.name
-        is_own = name is not None and find_loader(name).made_from == "spec"
-        if is_own or not policy.device.startswith("cpu"):
+        if not may_run_twice(config) or not policy.device.startswith("cpu"):
             return 1
         useful = min(count_cores(), n_episodes // EPISODES_A_WORKER)
         return max(1, useful if most is None else min(useful, most))
@@ -59,6 +61,12 @@ def count_workers(config: EvalConfig, setup: Setup, n_episodes: int) -> int:
             hint=f"There is room for --workers {max(1, most)}.",
         )
     return n_workers
+
+
+def may_run_twice(config: EvalConfig) -> bool:
+    """Return whether "auto" may make the policy several times; not if it is the user's own."""
+    name = config.policy.name
+    return name is None or find_loader(name).made_from != "spec"
 
 
 def count_cores() -> int:

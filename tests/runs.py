@@ -95,3 +95,17 @@ def rewrite_outcomes(run: Path, outcome: str, n_rows: int | None = None) -> None
     for row in rows[:n_rows]:
         row |= {"outcome": outcome, "success": outcome == "success"}
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def rows_of(run):
+    """Return the rows of a run, sorted, without their durations."""
+    lines = (run / ROWS_FILE).read_text().splitlines()
+    rows = [json.loads(line) | {"duration_s": None} for line in lines]
+    return sorted(rows, key=lambda row: (row["task"], row["episode_index"]))
+
+
+def assert_same_runs(run, expected):
+    """Check that two runs have the same rows and arrays, whatever the order of the rows."""
+    assert rows_of(run.path) == rows_of(expected.path)
+    for row, other in zip(run.rows, expected.rows, strict=True):
+        assert_same_arrays(run.load_arrays(row), expected.load_arrays(other))

@@ -1,6 +1,5 @@
 """Tests of episodes that run in processes of their own, which die in the middle."""
 
-import json
 import signal
 import subprocess
 import sys
@@ -18,32 +17,19 @@ from eval.evaluation import set_up
 from eval.outcome import Outcome
 from eval.provenance import describe
 from eval.run_folder import RunFolder
-from eval.worker_process import Assignment, WorkerProcess, prepare_workers
+from eval.worker import Assignment
+from eval.worker_process import WorkerProcess, prepare_workers
 from sim.errors import WhiskerError
 from sim.flags import make_config
-from tests.processes import catch_ctrl_c, only_run
+from tests.processes import catch_ctrl_c, children_of, only_run, wait_for
 from tests.recordings import record_run
-from tests.runs import assert_same_arrays
+from tests.runs import assert_same_arrays, assert_same_runs, rows_of
 
 SHORT = {"env": "so101/pick_place", "episodes": 4, "max_steps": 30}
 
 
 def with_workers(config, n):
     return replace(config, parallel=ParallelConfig(n))
-
-
-def rows_of(run):
-    """Return the rows of a run, sorted, without their durations."""
-    lines = (run / ROWS_FILE).read_text().splitlines()
-    rows = [json.loads(line) | {"duration_s": None} for line in lines]
-    return sorted(rows, key=lambda row: (row["task"], row["episode_index"]))
-
-
-def assert_same_runs(run, expected):
-    """Check that two runs have the same rows and arrays, whatever the order of the rows."""
-    assert rows_of(run.path) == rows_of(expected.path)
-    for row, other in zip(run.rows, expected.rows, strict=True):
-        assert_same_arrays(run.load_arrays(row), expected.load_arrays(other))
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -154,19 +140,6 @@ def test_more_workers_than_memory_holds_are_refused(refusal_of_eval, tmp_path):
     assert "--workers 100000 in 'so101/pick_place': expected memory for each" in said
     assert "There is room for --workers " in said
     assert not list(tmp_path.iterdir())
-
-
-def children_of(pid):
-    """Return the ids of all processes that this one has started, and that those have started."""
-    own = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return [int(child) for child in own] + [each for child in own for each in children_of(child)]
-
-
-def wait_for(condition, limit_s=60):
-    end = time.monotonic() + limit_s
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.02)
 
 
 @pytest.mark.parametrize(
