@@ -93,8 +93,7 @@ def _evaluate(config: EvalConfig) -> int:
         with_demo_initial_states,
     )
     from eval.until_decided import describe_result, limit_episodes, open_reference
-    from eval.worker_count import count_workers, may_use_workers
-    from eval.worker_process import prepare_workers
+    from eval.worker_count import count_workers
 
     if config.resume is None:
         config = with_demo_initial_states(with_absolute_paths(with_all_cells(config)))
@@ -104,8 +103,7 @@ def _evaluate(config: EvalConfig) -> int:
     reference = open_reference(config)
     if reference is not None and config.resume is None:
         config = limit_episodes(config, reference)
-    if may_use_workers(config, _count_missing(config)):
-        prepare_workers(config)
+    _prepare_workers(config)
     setup = set_up(config)
     count_workers(config, setup, config.episodes * len(setup.tasks))  # refuses too many at once
     with closing(setup.env), closing(open_run(config, setup, reference)) as run:
@@ -126,6 +124,28 @@ def _evaluate(config: EvalConfig) -> int:
     if filmed:
         return filmed
     return EXIT_WITH_ERRORS if summary.outcomes[Outcome.ERROR] else EXIT_DONE
+
+
+def _prepare_workers(config: EvalConfig) -> None:
+    """Start what takes long, or refuse the cluster, before policy and environment are made."""
+    if config.parallel.ray is not None:
+        if config.batch > 1:
+            raise WhiskerError(
+                f"--batch {config.batch} with --ray",
+                expected="one of the two",
+                got="both",
+                hint="A worker of a cluster plans for one episode at a time.",
+            )
+        from eval.ray_cluster import connect
+
+        connect(config.parallel.ray)
+        return
+    from eval.worker_count import may_use_workers
+
+    if may_use_workers(config, _count_missing(config)):
+        from eval.worker_process import prepare_workers
+
+        prepare_workers(config)
 
 
 def _count_missing(config: EvalConfig) -> int:

@@ -210,9 +210,12 @@ class ParallelConfig:
         workers: processes that run episodes, each with an environment and a policy of its own. With
             --batch and on a GPU they are environments, and share one policy. auto: as many as there
             are cores, memory and episodes for.
+        ray: run the workers in a Ray cluster: auto is the one that this machine belongs to,
+            HOST:PORT names another, and local starts one on this machine alone (docs/ray.md).
     """
 
     workers: int | Literal["auto"] = "auto"
+    ray: str | None = None
 
     @property
     def count(self) -> int | None:

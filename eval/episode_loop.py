@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import closing
 from itertools import batched
+from typing import TYPE_CHECKING
 
 from cknna.bank_description import save_description
 from cknna.episode_features import FEATURES_FILE
@@ -14,6 +15,9 @@ from eval.run_episodes import in_order, run_episodes
 from eval.run_folder import RunFolder
 from eval.schedule import Schedule
 from eval.worker_count import count_workers, shares_policy
+
+if TYPE_CHECKING:
+    from eval.worker import Assignment
 
 # Episodes of a task before the next task's turn. Making an environment of LIBERO takes as long as
 # part of an episode.
@@ -81,17 +85,37 @@ def _make_runners(
     n_missing: int,
 ) -> list[EpisodeRunner]:
     n_workers = count_workers(config, setup, n_missing)
-    shares = shares_policy(config, setup, n_workers)
-    if n_workers == 1 and not shares:
+    uses_ray = config.parallel.ray is not None
+    shares = shares_policy(config, setup, n_workers) and not uses_ray
+    if n_workers == 1 and not (uses_ray or shares):
         return [LocalRunner(config, setup, run.path)]
-    if len(setup.tasks) > 1:
-        setup.env.close()  # an environment of LIBERO takes 2 GB
-    if shares:
+    from eval.worker import Assignment
+
+    assignment = Assignment(config, dict(setup.tasks), run.path)
+    if uses_ray:
+        runners = _make_ray_runners(assignment, setup, n_workers)
+    elif shares:
         from eval.shared_policy_runner import make_sharing_runners
 
-        return [*make_sharing_runners(config, setup, run.path, n_workers)]
-    from eval.worker_process import Assignment, WorkerProcess, prepare_workers
+        runners = [*make_sharing_runners(config, setup, run.path, n_workers)]
+    else:
+        runners = _make_processes(assignment, n_workers)
+    if len(setup.tasks) > 1:
+        setup.env.close()  # an environment of LIBERO takes 2 GB
+    return runners
 
-    prepare_workers(config)
-    assignment = Assignment(config, dict(setup.tasks), run.path)
+
+def _make_processes(assignment: "Assignment", n_workers: int) -> list[EpisodeRunner]:
+    from eval.worker_process import WorkerProcess, prepare_workers
+
+    prepare_workers(assignment.config)
     return [WorkerProcess(assignment) for _ in range(n_workers)]
+
+
+def _make_ray_runners(
+    assignment: "Assignment", setup: Setup, n_workers: int
+) -> list[EpisodeRunner]:
+    from eval.ray_workers import RayJob, RayRunner
+
+    job = RayJob(assignment, setup)
+    return [RayRunner(job) for _ in range(n_workers)]

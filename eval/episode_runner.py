@@ -34,6 +34,9 @@ class EpisodeRunner(Protocol):
             WhiskerError: the task cannot be begun.
         """
 
+    def leave(self) -> None:
+        """Give back what other runners may need, since no episode is left for this one."""
+
     def close(self) -> None:
         """Close what it has opened. Running an episode is not possible afterwards."""
 
@@ -79,6 +82,9 @@ class LocalRunner:
         policy = (now.feature_recorder or now).policy
         record = run_episode(now.env, policy, episode_index, self._recorder, settings)
         return FinishedEpisode(record, make_row(record))
+
+    def leave(self) -> None:
+        self.close()
 
     def close(self) -> None:
         """Close the environment; a second call does nothing."""

@@ -133,8 +133,8 @@ def check_same(run: Run, now: RunDescription) -> None:
     written = _fill_in_later_fields(update_description(load_as_written(run.path)), now)
     present = now.to_json()
     for part in sorted(present.keys() - _CIRCUMSTANCES):
-        before = _leaves(part, written.get(part))
-        after = _leaves(part, present[part])
+        before = flatten(part, written.get(part))
+        after = flatten(part, present[part])
         for name in sorted(before.keys() | after.keys()):
             if before.get(name) != after.get(name):
                 raise WhiskerError(
@@ -159,13 +159,13 @@ def _fill_in_later_fields(written: dict[str, Any], now: RunDescription) -> dict[
     return written | {"config": config, "policy": as_before["policy"] | written["policy"]}
 
 
-def _leaves(name: str, value: object) -> dict[str, object]:
+def flatten(name: str, value: object) -> dict[str, object]:
     """Return nested dicts as one: "policy.files_sha256.config.json" → its value."""
     if not isinstance(value, dict):
         return {name: value}
     leaves: dict[str, object] = {}
     for key, nested in value.items():
-        leaves |= _leaves(f"{name}.{key}", nested)
+        leaves |= flatten(f"{name}.{key}", nested)
     return leaves
 
 

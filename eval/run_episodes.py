@@ -66,6 +66,7 @@ def _work(
     try:
         while (episode := schedule.take(number)) is not None:
             reports.put(runner.run(*episode))
+        runner.leave()
         reports.put(None)
     except BaseException as error:
         reports.put(error)

@@ -52,6 +52,10 @@ class SharedPolicyRunner:
                 self._runner.close()
             self._is_idle.set()
 
+    def leave(self) -> None:
+        """Close the environment. The others go on with the policy."""
+        self._runner.close()
+
     def close(self) -> None:
         """End the policy of all runners, and close the environment; a second call does nothing.
 

@@ -43,14 +43,18 @@ def shares_policy(config: EvalConfig, setup: Setup, n_workers: int) -> bool:
 
 
 def count_workers(config: EvalConfig, setup: Setup, n_episodes: int) -> int:
-    """Return how many processes run the episodes of an evaluation; 1: this one does.
+    """Return how many processes run the episodes of an evaluation; 1: without Ray, this one does.
 
     Args:
         n_episodes: number of episodes that are missing.
 
     Raises:
-        WhiskerError: more are asked for than the memory holds.
+        WhiskerError: more are asked for than the memory or the cluster holds.
     """
+    if config.parallel.ray is not None:
+        from eval.ray_cluster import count_ray_workers
+
+        return count_ray_workers(config, setup, n_episodes)
     asked = config.parallel.count
     available_gb = compute_available_gb()
     each_gb = estimate_worker_gb(config, setup)
@@ -80,11 +84,15 @@ def _count_useful_workers(config: EvalConfig, setup: Setup, n_episodes: int) -> 
     if config.batch > 1:
         n_rows = config.batch
         return min(n_episodes, max(n_rows, min(2 * n_rows, count_cores())))
-    name = config.policy.name
-    is_own = name is not None and find_loader(name).made_from == "spec"
-    if is_own or not setup.policy.spec.device.startswith("cpu"):
+    if not may_run_twice(config) or not setup.policy.spec.device.startswith("cpu"):
         return 1
     return min(count_cores(), n_episodes // EPISODES_A_WORKER)
+
+
+def may_run_twice(config: EvalConfig) -> bool:
+    """Return whether "auto" may make the policy several times; not if it is the user's own."""
+    name = config.policy.name
+    return name is None or find_loader(name).made_from != "spec"
 
 
 def count_cores() -> int:

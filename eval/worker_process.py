@@ -2,50 +2,22 @@
 
 import faulthandler
 import signal
-import traceback
-from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
 from multiprocessing import forkserver, get_context
 from multiprocessing.connection import Connection
-from pathlib import Path
 from threading import Lock
 
 from eval.config import EvalConfig
-from eval.episode_arrays import EpisodeRecord
-from eval.episode_row import make_row
-from eval.episode_runner import FinishedEpisode, LocalRunner
-from eval.evaluation import set_up
+from eval.episode_runner import FinishedEpisode
+from eval.worker import N_TRIES, Assignment, Worker, WorkerError, make_error
 from policies.loading import find_loader
-from sim.errors import WhiskerError
-from sim.flags import replace_flags
 from sim.process_server import die_with_parent
 from sim.registry import family_of
 
 # Every worker is a fork of one process, which has imported what all of them need. That process has
 # neither threads nor a context of OpenGL, which would not survive a fork.
 _CONTEXT = get_context("forkserver")
-# Times that an episode is begun, each time in a new process, before its row is an error.
-N_TRIES = 2
 _END_LIMIT_S = 5.0
-
-
-@dataclass(frozen=True)
-class Assignment:
-    """Says what a worker works on.
-
-    Attributes:
-        tasks: task → the name of its environment.
-        run: folder of the run, which a message names.
-    """
-
-    config: EvalConfig
-    tasks: Mapping[str, str]
-    run: Path
-
-
-class WorkerError(RuntimeError):
-    """A worker died with its episode each time, or raised an error that nobody expected."""
 
 
 class WorkerProcess:
@@ -83,7 +55,11 @@ class WorkerProcess:
             if isinstance(answer, Exception):
                 raise answer
             return answer
-        return _make_error(task, episode_index, f"the worker died {N_TRIES} times: {how}")
+        died = f"WorkerError: the worker died {N_TRIES} times: {how}"
+        return make_error(task, episode_index, died)
+
+    def leave(self) -> None:
+        self.close()
 
     def close(self) -> None:
         """End the process at once; a second call does nothing."""
@@ -153,42 +129,7 @@ def _serve(
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     die_with_parent(lifeline.fileno())
     faulthandler.enable()
-    runner: LocalRunner | None = None
+    worker = Worker(assignment)
     with suppress(EOFError):
         while True:
-            task, episode_index = connection.recv()
-            try:
-                if runner is None:
-                    runner = _make_runner(assignment, task)
-                answer: FinishedEpisode | Exception = _without_trajectory(
-                    runner.run(task, episode_index)
-                )
-            except WhiskerError as error:
-                answer = error
-            except Exception as error:
-                answer = WorkerError("".join(traceback.format_exception(error)))
-            connection.send(answer)
-
-
-def _make_runner(assignment: Assignment, task: str) -> LocalRunner:
-    """Return a runner whose environment is that of the first episode which it is asked for."""
-    config = replace_flags(assignment.config, env=assignment.tasks[task])
-    setup = replace(set_up(config), tasks=assignment.tasks)
-    return LocalRunner(config, setup, assignment.run)
-
-
-def _without_trajectory(finished: FinishedEpisode) -> FinishedEpisode:
-    """Leave out what the row was made from. A user's kind of goal may not be known elsewhere."""
-    return finished._replace(record=replace(finished.record, trajectory=None))
-
-
-def _make_error(task: str, episode_index: int, how: str) -> FinishedEpisode:
-    record = EpisodeRecord(
-        task=task,
-        episode_index=episode_index,
-        success=False,
-        error=f"WorkerError: {how}",
-        duration_s=0.0,
-        arrays=None,
-    )
-    return FinishedEpisode(record, make_row(record))
+            connection.send(worker.answer(*connection.recv()))

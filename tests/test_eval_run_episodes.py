@@ -28,12 +28,16 @@ class Runner:
     """A runner without an environment, which does in an episode what the test says."""
 
     act: object = finish
+    has_left: bool = False
     is_closed: bool = False
     ran: list = field(default_factory=list)
 
     def run(self, task, episode_index):
         self.ran.append((task, episode_index))
         return self.act(task, episode_index)
+
+    def leave(self):
+        self.has_left = True
 
     def close(self):
         self.is_closed = True
@@ -49,6 +53,23 @@ def test_all_episodes_are_run_and_all_runners_closed(n_runners):
     finished = list(run_episodes(runners, Schedule([("a", range(6))])))
     assert sorted(keys_of(finished)) == ORDER
     assert all(runner.is_closed for runner in runners)
+
+
+def test_a_runner_leaves_its_place_to_others_once_no_episode_is_left():
+    """One holds its first episode until the other has left, as a worker without a node does."""
+    fast = Runner()
+
+    def wait_for_the_place(task, index):
+        end = time.monotonic() + 60
+        while not fast.has_left:
+            assert time.monotonic() < end
+            time.sleep(0.01)
+        return finish(task, index)
+
+    waiting = Runner(wait_for_the_place)
+    finished = run_episodes([waiting, fast], Schedule([("a", range(6))]))
+    assert sorted(keys_of(finished)) == ORDER
+    assert len(waiting.ran) == 1
 
 
 def test_no_runner_waits_for_another():

@@ -84,6 +84,11 @@ def test_rows_of_another_batch_are_not_mixed(batched_run, refusal_of_eval):
     assert batched_run.description.config.batch == 3
 
 
+def test_a_cluster_makes_no_batches(small_act, refusal_of_eval):
+    said = refusal_of_eval(f"--checkpoint {small_act} --batch 2 --ray local")
+    assert "--batch 2 with --ray: expected one of the two, got both" in said
+
+
 def test_an_environment_whose_process_dies_is_one_error(config, tmp_path):
     before = set(children_of(os.getpid()))
     setup = set_up(config)

@@ -17,7 +17,8 @@ from eval.evaluation import set_up
 from eval.outcome import Outcome
 from eval.provenance import describe
 from eval.run_folder import RunFolder
-from eval.worker_process import Assignment, WorkerProcess, prepare_workers
+from eval.worker import Assignment
+from eval.worker_process import WorkerProcess, prepare_workers
 from sim.errors import WhiskerError
 from sim.flags import make_config
 from tests import random_kills
