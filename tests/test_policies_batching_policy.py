@@ -136,11 +136,24 @@ def wait_for(condition):
         time.sleep(0.001)
 
 
+def hold(forwards, pool):
+    """Keep the thread of the forward passes busy; return what frees it, and what comes of it."""
+    begun = Event()
+    gate = Event()
+
+    def wait(policy):
+        begun.set()
+        return gate.wait(60)
+
+    busy = pool.submit(forwards.run, wait)
+    assert begun.wait(60)
+    return gate, busy
+
+
 def plan_at_once(forwards, memories):
     """Return what comes of requests that all wait before the first forward pass begins."""
-    gate = Event()
     with ThreadPoolExecutor(2 * len(memories)) as pool:
-        pool.submit(forwards.run, lambda policy: gate.wait(60))
+        gate, _ = hold(forwards, pool)
         answers = []
         for index, memory in enumerate(memories):
             answers.append(pool.submit(forwards.plan, index % N_ROWS, memory, rng(index)))
@@ -224,9 +237,8 @@ def test_samples_are_those_of_the_policy(wave, forwards):
 
 
 def test_whoever_waits_when_it_is_closed_gets_an_error(forwards):
-    gate = Event()
     with ThreadPoolExecutor(3) as pool:
-        busy = pool.submit(forwards.run, lambda policy: gate.wait(60))
+        gate, busy = hold(forwards, pool)
         waiting = pool.submit(forwards.plan, 0, remember("a"), rng(0))
         wait_for(lambda: forwards.n_waiting)
         closing_it = pool.submit(forwards.close)
