@@ -105,7 +105,8 @@ def _evaluate(config: EvalConfig) -> int:
         config = limit_episodes(config, reference)
     _prepare_workers(config)
     setup = set_up(config)
-    count_workers(config, setup, config.episodes * len(setup.tasks))  # refuses too many at once
+    n_missing = _count_missing(config, len(setup.tasks))
+    count_workers(config, setup, n_missing)  # refuses too many at once
     with closing(setup.env), closing(open_run(config, setup, reference)) as run:
         try:
             roll_out(config, setup, run, reference)
@@ -148,10 +149,10 @@ def _prepare_workers(config: EvalConfig) -> None:
         prepare_workers(config)
 
 
-def _count_missing(config: EvalConfig) -> int:
+def _count_missing(config: EvalConfig, n_tasks: int = 1) -> int:
     """Return the number of episodes to come, of one task if their number is not known yet."""
     if config.resume is None:
-        return config.episodes
+        return config.episodes * n_tasks
     from eval.run import Run
 
     return len(Run.open(config.resume).missing)

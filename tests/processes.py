@@ -1,8 +1,12 @@
 """Helpers for commands that tests start in processes of their own."""
 
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
+
+from eval.episode_row import ROWS_FILE
 
 
 def catch_ctrl_c():
@@ -34,3 +38,32 @@ def wait_for(condition, limit_s=60):
     while not condition():
         assert time.monotonic() < end
         time.sleep(0.02)
+
+
+def start_eval(run_dir: Path, *flags: str, limit_s=200):
+    """Start `eval`, and return its process once the run has its first row."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "eval", *flags, "--run-dir", run_dir],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=catch_ctrl_c,
+    )
+    # A folder that is still being made is hidden.
+    rows_files = f"[!.]*/{ROWS_FILE}"
+    wait_for(lambda: any(file.stat().st_size for file in run_dir.glob(rows_files)), limit_s)
+    return process
+
+
+def assert_all_end(process, signal_number, code, limit_s=5):
+    """Send a signal to a command. It and all that it has started must end, without a traceback.
+
+    Args:
+        limit_s: time that the others have after the end of the command.
+    """
+    descendants = children_of(process.pid)
+    process.send_signal(signal_number)
+    said = process.communicate(timeout=60)[1]
+    wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in descendants), limit_s)
+    assert process.returncode == code
+    assert "Traceback" not in said

@@ -2,18 +2,13 @@
 
 import os
 import signal
-import subprocess
-import sys
-import time
 from contextlib import closing
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
 from eval.config import EvalConfig, ParallelConfig
 from eval.episode_loop import evaluate
-from eval.episode_row import ROWS_FILE
 from eval.evaluation import set_up
 from eval.outcome import Outcome
 from eval.provenance import describe
@@ -21,7 +16,7 @@ from eval.run_folder import RunFolder
 from eval.shared_policy_runner import make_sharing_runners
 from eval.worker_count import count_workers
 from sim.flags import make_config, replace_flags
-from tests.processes import catch_ctrl_c, children_of, only_run, wait_for
+from tests.processes import assert_all_end, children_of, start_eval, wait_for
 from tests.recordings import record_run
 from tests.runs import assert_same_arrays, assert_same_runs, rows_of
 
@@ -158,23 +153,7 @@ def test_auto_keeps_batches_full(config, monkeypatch, n_rows, n_cores, n_episode
 
 @pytest.mark.slow
 def test_nothing_is_left_running_after_ctrl_c(tmp_path):
-    command = "--policy act --episodes 400 --batch 2 --workers 3 --run-dir"
-    process = subprocess.Popen(
-        [sys.executable, "-m", "eval", *command.split(), tmp_path],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        preexec_fn=catch_ctrl_c,
-    )
-    wait_for(
-        lambda: [*tmp_path.glob(f"*/{ROWS_FILE}")] and rows_of(only_run(tmp_path)), limit_s=300
-    )
-    descendants = children_of(process.pid)
-    assert len(descendants) == 3
-    process.send_signal(signal.SIGINT)
-    begin_s = time.monotonic()
-    said = process.communicate(timeout=60)[1]
-    wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in descendants), limit_s=5)
-    assert time.monotonic() - begin_s < 60
-    assert process.returncode == 130
-    assert "Traceback" not in said
+    flags = "--policy act --episodes 400 --batch 2 --workers 3"
+    process = start_eval(tmp_path, *flags.split())
+    assert len(children_of(process.pid)) == 3
+    assert_all_end(process, signal.SIGINT, 130)

@@ -1,18 +1,13 @@
 """Tests of episodes that run in processes of their own, which die in the middle."""
 
 import signal
-import subprocess
-import sys
-import time
 from contextlib import closing
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
 from eval.config import EvalConfig, ParallelConfig
 from eval.episode_loop import evaluate
-from eval.episode_row import ROWS_FILE
 from eval.evaluation import set_up
 from eval.outcome import Outcome
 from eval.provenance import describe
@@ -22,7 +17,7 @@ from eval.worker_process import WorkerProcess, prepare_workers
 from sim.errors import WhiskerError
 from sim.flags import make_config
 from tests import random_kills
-from tests.processes import catch_ctrl_c, children_of, only_run, wait_for
+from tests.processes import assert_all_end, children_of, only_run, start_eval
 from tests.recordings import record_run
 from tests.runs import assert_same_arrays, assert_same_runs, rows_of
 
@@ -148,24 +143,11 @@ def test_more_workers_than_memory_holds_are_refused(refusal_of_eval, tmp_path):
     [(signal.SIGINT, 130), (signal.SIGKILL, -signal.SIGKILL)],
 )
 def test_nothing_is_left_running_when_the_command_ends(tmp_path, signal_number, code):
-    command = "--policy scripted --episodes 400 --workers 2 --run-dir"
-    process = subprocess.Popen(
-        [sys.executable, "-m", "eval", *command.split(), tmp_path],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        preexec_fn=catch_ctrl_c,
-    )
-    wait_for(lambda: [*tmp_path.glob(f"*/{ROWS_FILE}")] and rows_of(only_run(tmp_path)))
-    descendants = children_of(process.pid)
-    assert len(descendants) >= 3  # two workers, and the process that they are forked from
-    process.send_signal(signal_number)
-    begin_s = time.monotonic()
-    said = process.communicate(timeout=60)[1]
-    wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in descendants), limit_s=5)
-    assert time.monotonic() - begin_s < 60
-    assert process.returncode == code
-    assert "Traceback" not in said
+    flags = "--policy scripted --episodes 400 --workers 2"
+    process = start_eval(tmp_path, *flags.split())
+    # Two workers, and the process that they are forked from.
+    assert len(children_of(process.pid)) >= 3
+    assert_all_end(process, signal_number, code)
 
 
 @pytest.mark.slow

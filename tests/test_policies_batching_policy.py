@@ -1,6 +1,5 @@
 """Tests of plans that several episodes make together."""
 
-import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
@@ -21,6 +20,7 @@ from policies.simple_policy import SimplePolicy
 from sim.flags import make_config
 from sim.observation import Observation
 from tests.observations import make_random_memories
+from tests.processes import wait_for
 from tests.small_checkpoints import shrunken_paligemma
 
 N_ROWS = 3
@@ -127,13 +127,6 @@ def forwards(wave):
 
 def remember(instruction, state=0.0):
     return make_memory(Observation({}, np.full(6, state, np.float32), instruction))
-
-
-def wait_for(condition):
-    end = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.001)
 
 
 def hold(forwards, pool):
