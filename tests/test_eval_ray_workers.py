@@ -19,7 +19,7 @@ from eval.run_folder import RunFolder
 from eval.worker import Assignment
 from sim.errors import WhiskerError
 from sim.flags import make_config
-from tests.processes import only_run, wait_for
+from tests.processes import assert_all_end, only_run, start_eval, wait_for
 from tests.recordings import record_run
 from tests.runs import assert_same_arrays, assert_same_runs, rows_of
 
