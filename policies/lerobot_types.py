@@ -80,6 +80,8 @@ class LerobotType:
         denoising_steps: the attribute that holds the number of denoising steps, as (submodule,
             name), where the submodule "" is the config. None if plans cannot be made with another
             number.
+        noise_predictor: the submodule that predicts the noise or the actions from noisy actions, as
+            `prediction_type` of the config says; "" if the type has none.
         samples_latent: alternatives come from its latent, if it has one (`use_vae`) and does not
             ensemble.
         samples_tokens: alternatives come from its distribution of tokens.
@@ -108,6 +110,7 @@ class LerobotType:
     draws: bool = False
     denoising: DenoisingStep | None = None
     denoising_steps: tuple[str, str] | None = None
+    noise_predictor: str = ""
     samples_latent: bool = False
     samples_tokens: bool = False
     masks_missing_views: bool = False
@@ -201,6 +204,7 @@ LEROBOT_TYPES: dict[str, LerobotType] = {
         looks_back=True,
         draws=True,
         denoising_steps=("diffusion", "num_inference_steps"),
+        noise_predictor="diffusion.unet",
         has_fixed_image_size=True,
     ),
     "vqbet": LerobotType(

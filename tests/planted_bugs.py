@@ -310,7 +310,7 @@ PLANTS_OF_DIFFUSION = (
     Plant("two denoising steps", "denoising", files=in_steps(num_inference_steps=2)),
     Plant(
         "the denoiser told to predict the sample",
-        "agreement",
+        "prediction type",
         files=settings(
             "config.json",
             lambda c: c.update(prediction_type="sample"),

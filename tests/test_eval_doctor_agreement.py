@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from numpy.random import default_rng
 
-from eval.doctor.agreement import compute_disagreement, describe_disagreement
+from eval.doctor.agreement import check_agreement, compute_disagreement, describe_disagreement
 from eval.doctor.check_context import CheckContext, Reference
 from eval.doctor.diagnosis import run_checks
 from eval.doctor.image_checks import measure_detail
@@ -164,6 +164,17 @@ def test_a_disagreement_that_nothing_explains_is_no_fine_finding(act):
     ]
     assert warning.level == "warning"
     assert "by joint most in" in warning.evidence
+
+
+def test_a_search_that_took_too_long_is_not_called_complete(act):
+    """The images are rotated, which only the bugs of observations explain."""
+    with_rotated = seen(act, images(np.rot90))
+    context = CheckContext(ACT, with_rotated, None)
+    vars(context)["prediction_s"] = 3.0  # a slow policy: 9 moments are compared, 36 are too many
+    (warning,) = [f for f in check_agreement(context) if f.check == "agreement"]
+    assert warning.finding.endswith(UNEXPLAINED)
+    assert "No known bug" not in warning.hint
+    assert "not tried, because one prediction takes 3.0 s" in warning.hint
 
 
 @pytest.mark.slow

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from eval.doctor.bug_search import find_bug, undo_in_plans
+from eval.doctor.bug_search import find_bug, has_time_for_observation_bugs, undo_in_plans
 from eval.doctor.check_context import PATIENCE_S, CheckContext, Reference
 from eval.doctor.disagreement import (
     AGREES,
@@ -41,6 +41,10 @@ _UNEXPLAINED = (
     "(eval-demos), it was trained too little, or it observes something else than in training: look "
     "at its plans with whiskers. If it learned from other demonstrations, it may do the task in "
     "another way."
+)
+_NOT_ALL_TRIED = (
+    "No bug of the plans explains it. Bugs of the observations (images, state, instruction) were "
+    "not tried, because one prediction takes {:.1f} s."
 )
 
 
@@ -144,6 +148,8 @@ def _compare(context: CheckContext, reference: Reference) -> Findings:
         if own > LIKE_THE_MEAN:
             finding = "the plans have little to do with what the scripted expert does"
         hint = _UNEXPLAINED
+        if not has_time_for_observation_bugs(context, reference):
+            hint = _NOT_ALL_TRIED.format(context.prediction_s)
         if dead_cameras:
             hint = f"Repair {' and '.join(dead_cameras)} first: see 'pictures'."
         yield warn("agreement", finding, evidence, hint)

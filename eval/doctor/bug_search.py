@@ -52,8 +52,7 @@ def find_bug(
     """
     search = _Search(context, reference, chunks)
     left = search.try_plan_bugs()
-    cost_s = context.prediction_s * len(reference.memories) * _N_CONFIRMED
-    if cost_s < PATIENCE_S:
+    if has_time_for_observation_bugs(context, reference):
         left |= search.try_observation_bugs(with_images)
     best = min(left, key=lambda bug: left[bug] / _LEFT[bug.level])
     most_left = min(_LEFT[best.level] * search.own, _MOST_LEFT[best.level])
@@ -61,6 +60,12 @@ def find_bug(
     others = [value for bug, value in left.items() if bug.check != best.check]
     stands_out = all(value > _MARGIN * left[best] for value in others)
     return (best if explains and stands_out else None), left[best]
+
+
+def has_time_for_observation_bugs(context: CheckContext, reference: Reference) -> bool:
+    """Return whether bugs of observations are tried: each takes a prediction at every moment."""
+    cost_s = context.prediction_s * len(reference.memories) * _N_CONFIRMED
+    return cost_s < PATIENCE_S
 
 
 def undo_in_plans(

@@ -38,6 +38,7 @@ from eval.doctor.machine_checks import (
     check_gl,
     check_horizon,
 )
+from eval.doctor.prediction_type import check_prediction_type
 from eval.doctor.scene_checks import check_expert, check_rest, check_start
 from eval.doctor.training_env_checks import check_names, check_training_env
 from eval.evaluation import Setup, set_up
@@ -78,6 +79,7 @@ _FOR_LEARNED_POLICIES: tuple[Check, ...] = (
     check_vocabulary,
     check_plan_is_finite,
     check_denoising,
+    check_prediction_type,
     check_sensitivity,
     check_plan_range,
     check_reachability,
@@ -103,6 +105,7 @@ _NEED_NETWORK: set[Check] = {
 _NEED_FINITE_PLAN: set[Check] = {
     check_reset,
     check_denoising,
+    check_prediction_type,
     check_sensitivity,
     check_plan_range,
     check_reachability,
