@@ -20,6 +20,7 @@ from eval.rollout import (
 from policies.action_chunk import ActionChunk
 from policies.policy import Policy
 from sim.env import Env
+from sim.process import EnvProcessEndedError
 
 
 def run_episode(
@@ -29,13 +30,23 @@ def run_episode(
     recorder: EpisodeRecorder,
     settings: RolloutSettings,
 ) -> EpisodeRecord:
-    """Roll one episode out and return its record. A crash becomes the record's `error`."""
-    recorder.start(env, episode_index)
-    try:
-        for event in play_episode(env, policy, episode_index, settings):
-            recorder.record(event)
-    except Exception as error:
-        recorder.record_error(error)
+    """Roll one episode out and return its record. A crash becomes the record's `error`.
+
+    If the environment has a process of its own and that ends, the episode is begun again, once: the
+    machine may have killed it. The result does not change by that.
+    """
+    for may_begin_again in (True, False):
+        recorder.start(env, episode_index)
+        try:
+            for event in play_episode(env, policy, episode_index, settings):
+                recorder.record(event)
+        except EnvProcessEndedError as error:
+            if may_begin_again:
+                continue
+            recorder.record_error(error)
+        except Exception as error:
+            recorder.record_error(error)
+        break
     return recorder.finish()
 
 

@@ -28,6 +28,10 @@ class EnvProcessError(RuntimeError):
     """The process crashed, hangs or is gone, or raised an error other than `WhiskerError`."""
 
 
+class EnvProcessEndedError(EnvProcessError):
+    """The process has ended, or was killed because it did not answer."""
+
+
 class EnvProcess:
     """`sim.env.Env` that runs in a process of its own, with the same results bit for bit.
 
@@ -37,7 +41,7 @@ class EnvProcess:
 
     It has exactly the capabilities (`sim.capabilities`) of the environment in the process.
 
-    After a crash every call raises `EnvProcessError`, until `reset` starts a new process.
+    After a crash every call raises `EnvProcessEndedError`, until `reset` starts a new process.
     """
 
     def __init__(
@@ -55,7 +59,8 @@ class EnvProcess:
         python: executable of the process. None: that of this process.
 
         Raises:
-            WhiskerError: the process died or hung in `make`, or `make` raised a `WhiskerError`.
+            WhiskerError: the process hung in `make`, or died there twice, or `make` raised a
+                `WhiskerError`.
             EnvProcessError: `make` raised another error.
         """
         self._subject = f"environment {_describe_call(make)}"
@@ -68,7 +73,7 @@ class EnvProcess:
         self._n_starts = 0
         self._is_closed = False
         try:
-            self._start()
+            self._start_again_if_it_dies()
         except ChildEndedError as end:
             raise WhiskerError(
                 self._subject,
@@ -91,7 +96,7 @@ class EnvProcess:
             try:
                 self._start()
             except ChildEndedError as end:
-                raise EnvProcessError(f"{self._subject}: its new process {end}") from None
+                raise EnvProcessEndedError(f"{self._subject}: its new process {end}") from None
         if self._child is not None:
             self._child.trim_log()
         self._ask("reset", episode_index)
@@ -124,6 +129,15 @@ class EnvProcess:
             self._child.close()
         self._forget_child("was closed")
 
+    def _start_again_if_it_dies(self) -> None:
+        """Start a process, and a second one if the first one is killed meanwhile."""
+        try:
+            self._start()
+        except ChildEndedError as end:
+            if end.was_late:
+                raise
+            self._start()
+
     def _start(self) -> None:
         """Start a process and make the environment in it.
 
@@ -154,12 +168,12 @@ class EnvProcess:
     def _ask(self, method: str, *arguments: Any) -> Any:
         if self._child is None:
             hint = "" if self._is_closed else " Reset it: that starts a new process."
-            raise EnvProcessError(f"{self._subject} is gone: it {self._end}.{hint}")
+            raise EnvProcessEndedError(f"{self._subject} is gone: it {self._end}.{hint}")
         try:
             answer = self._child.exchange(method, arguments, self._step_limit_s)
         except ChildEndedError as end:
             self._forget_child(end.how)
-            raise EnvProcessError(f"{self._subject}: its process {end}") from None
+            raise EnvProcessEndedError(f"{self._subject}: its process {end}") from None
         except BaseException:
             # After e.g. Ctrl-C, the pending answer must not be mistaken for the next one.
             self._child.kill()

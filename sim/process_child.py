@@ -36,15 +36,19 @@ class ChildEndedError(Exception):
     Attributes:
         how: predicate, e.g. "died in step: signal SIGABRT".
         last_output: a sentence with its last output; "" if there was none.
+        was_late: it did not answer in time, and was killed.
     """
 
     def __init__(
         self,
         how: str,
         last_output: str,
+        *,
+        was_late: bool,
     ) -> None:
         self.how = how
         self.last_output = last_output
+        self.was_late = was_late
         super().__init__(f"{how}. {last_output}".rstrip())
 
 
@@ -123,6 +127,7 @@ class Child:
         Raises:
             ChildEndedError: there was no answer, and the child has ended.
         """
+        was_late = False
         try:
             self._connection.send_bytes(pickle.dumps((method, arguments), pickle.HIGHEST_PROTOCOL))
             if self._connection.poll(limit_s):
@@ -130,10 +135,11 @@ class Child:
             # The child prints to the log where it hangs.
             self._popen.send_signal(signal.SIGUSR1)
             time.sleep(0.3)
+            was_late = True
             how = f"gave no answer to {method} within {limit_s:g} s and was killed"
         except (EOFError, ConnectionError):
             how = f"died in {method}: {self._cause_of_death()}"
-        ended = ChildEndedError(how, self._last_output())
+        ended = ChildEndedError(how, self._last_output(), was_late=was_late)
         self.kill()
         raise ended
 

@@ -2,9 +2,12 @@
 
     python -m tests.random_kills --kills 50
     python -m tests.random_kills --kills 5 --env libero_spatial/0 --episodes 4
+    python -m tests.random_kills --kills 10 --policy act --batch 2 --max-steps 60
+    python -m tests.random_kills --kills 5 --ray local --longest-s 60
 
 The victim is the command itself, the process that its workers are forked from, a worker, or the
-environment of a worker. A command that was killed is resumed with another number of workers.
+environment of a worker. A command that was killed is resumed with another number of workers. The
+processes of Ray itself are spared.
 """
 
 import json
@@ -17,7 +20,7 @@ import sys
 import time
 from collections import Counter
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import tyro
@@ -41,6 +44,8 @@ class Config:
         env: environment.
         episodes: episodes of each run.
         max_steps: control steps of an episode.
+        batch: episodes whose plans are made in one forward pass.
+        ray: run the workers on Ray. Its processes of a local cluster end with the command.
         seed: seed of the victims and of the moments.
         longest_s: longest time before a kill.
     """
@@ -50,6 +55,8 @@ class Config:
     env: str = "so101/pick_place"
     episodes: int = 24
     max_steps: int = 150
+    batch: int = 1
+    ray: str | None = None
     seed: int = 0
     longest_s: float = 12.0
 
@@ -57,7 +64,7 @@ class Config:
 def main(config: Config) -> None:
     shutil.rmtree(_FOLDER, ignore_errors=True)
     rng = random.Random(config.seed)
-    subprocess.run(_command(config, 1, _FOLDER / "peace"), check=True)
+    subprocess.run(_command(replace(config, ray=None), 1, _FOLDER / "peace"), check=True)
     peace = Run.open(find_runs(_FOLDER / "peace")[0])
     victims: Counter[str] = Counter()
     n_runs = 0
@@ -87,7 +94,8 @@ def run_to_the_end(
             descendants = children_of(process.pid)
             kill_somebody(process.pid, rng, victims)
         code = process.wait(600)
-        wait_until_gone(descendants)
+        # Two agents of Ray notice the end of their driver after a minute.
+        wait_until_gone(descendants, 30.0 if config.ray is None else 120.0)
         if code == 0:
             return
         assert code == -signal.SIGKILL, f"exit code {code}"
@@ -100,25 +108,32 @@ def find_runs(run_dir: Path) -> list[Path]:
 
 def kill_somebody(pid: int, rng: random.Random, victims: Counter[str]) -> None:
     """Kill the process or one that it has started, directly or not."""
-    victim = rng.choice([pid, *children_of(pid)])
-    with suppress(FileNotFoundError, ProcessLookupError):
-        kind = "command" if victim == pid else describe_process(victim)
+    kinds = {pid: "command"} | {child: describe_process(child) for child in children_of(pid)}
+    victim = rng.choice([each for each, kind in kinds.items() if kind])
+    with suppress(ProcessLookupError):
         os.kill(victim, signal.SIGKILL)
-        victims[kind] += 1
+        victims[kinds[victim]] += 1
 
 
 def describe_process(pid: int) -> str:
-    """Return what a process of a run is for. A worker has the command line of its parent."""
-    command = Path(f"/proc/{pid}/cmdline").read_text()
-    parent = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1]
-    if command == Path(f"/proc/{parent}/cmdline").read_text():
-        return "worker"
+    """Return what a process of a run is for; "" if it has ended, or is one of Ray's own.
+
+    A worker has the command line of its parent.
+    """
+    try:
+        command = Path(f"/proc/{pid}/cmdline").read_text()
+        parent = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1]
+        if command == Path(f"/proc/{parent}/cmdline").read_text():
+            return "worker"
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
     names = {
         "forkserver": "parent of the workers",
         "resource_tracker": "resource tracker",
         "process_server": "environment",
+        "ray::": "worker",
     }
-    return next(name for word, name in names.items() if word in command)
+    return next((name for word, name in names.items() if word in command), "")
 
 
 def check_same(run: Run, peace: Run) -> None:
@@ -130,7 +145,7 @@ def check_same(run: Run, peace: Run) -> None:
         assert_same_arrays(run.load_arrays(row), peace.load_arrays(other))
 
 
-def wait_until_gone(pids: list[int], limit_s: float = 30.0) -> None:
+def wait_until_gone(pids: list[int], limit_s: float) -> None:
     """Check that these processes end within the time.
 
     The parent of the workers notices its own parent's end once it has imported its libraries.
@@ -154,6 +169,8 @@ def _command(
     *resumed: Path,
 ) -> list[str]:
     command = [sys.executable, "-m", "eval", "--quiet", "--workers", str(n_workers)]
+    if config.ray is not None:
+        command += ["--ray", config.ray]
     if resumed:
         return [*command, "--resume", str(resumed[0])]
     return [
@@ -162,6 +179,7 @@ def _command(
         *("--env", config.env),
         *("--episodes", str(config.episodes)),
         *("--max-steps", str(config.max_steps)),
+        *("--batch", str(config.batch)),
         *("--run-dir", str(run_dir)),
     ]
 

@@ -27,7 +27,8 @@ from sim.env import Env, Expert
 from sim.errors import UnknownNameError, WhiskerError
 from sim.process import EnvProcess, EnvProcessError
 from sim.registry import make_env
-from tests.point_env import OddError, Point, episode_of
+from tests.point_env import OddError, Point, episode_of, make_after_one_death
+from tests.runs import assert_same_arrays
 
 PYTHONPATH = {"PYTHONPATH": str(Path(__file__).parents[1])}
 CAMERAS = dict.fromkeys(("overhead_cam", "wrist_cam"), (96, 96))
@@ -222,11 +223,39 @@ def test_one_crash_costs_one_episode(point):
         for index in (100, episode_of("abort"), 101)
     )
     assert re.search(
-        "EnvProcessError: .*'point'.*in step: signal SIGABRT.*native words", failed.error
+        "EnvProcessEndedError: .*'point'.*in step: signal SIGABRT.*native words", failed.error
     )
     for record, start in ((first, 100), (second, 101)):
         assert not record.error
         assert record.arrays.state.tolist() == [[start + 0.5 * n, 0.5 * n] for n in range(5)]
+
+
+def test_an_episode_whose_process_is_killed_is_begun_again(point):
+    """The policy kills the process when it plans for the first time."""
+    point.reset(0)
+    first = point.pid
+
+    class KillsOnce(Forward):
+        def predict(self, memories, rngs):
+            if point.pid == first:
+                os.kill(first, signal.SIGKILL)
+            return super().predict(memories, rngs)
+
+    killed, unharmed = (
+        run_episode(point, policy, 107, EpisodeRecorder(), RolloutSettings(2, 4))
+        for policy in (KillsOnce(), Forward())
+    )
+    assert point.pid != first
+    assert not killed.error
+    assert_same_arrays(killed.arrays, unharmed.arrays)
+
+
+def test_a_process_that_dies_while_it_makes_the_environment_is_replaced_once(tmp_path):
+    mark = tmp_path / "mark"
+    with closing(EnvProcess(partial(make_after_one_death, mark))) as env:
+        env.reset(3)
+        assert env.state().tolist() == [3, 0]
+    assert mark.exists()
 
 
 # The next tests are about returned values.
