@@ -1,4 +1,4 @@
-"""Import lerobot without what no rollout uses: a third of its time.
+"""Import lerobot without what no rollout uses: two thirds of its time.
 
 The packages of lerobot import all of their modules when one of them is asked for. One policy thus
 brings the networks of all others, motors and teleoperators, and with these diffusers, datasets and
@@ -7,6 +7,8 @@ pandas. `lean_lerobot` leaves that out:
 - An `__init__` that only re-exports names is read as a table of names. A name is imported when it
   is first asked for.
 - Optional packages that only training and adapters use count as absent, by lerobot's own switches.
+- torchvision is imported without PyTorch's compiler, of which it takes one function and one
+  decorator. The compiler brings sympy and hundreds of modules of its own.
 
 What a module registers as it is imported (types, steps of processors) is missing until then.
 `load_exports` imports the rest of one package, and `load_all` the rest of all.
@@ -14,7 +16,7 @@ What a module registers as it is imported (types, steps of processors) is missin
 
 import ast
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from importlib.abc import MetaPathFinder
@@ -35,6 +37,8 @@ _OPTIONAL_NAMES = {
         ("PEFT_TYPE_TO_CONFIG_MAPPING", "PeftType", "get_peft_model"),
     ),
 }
+# The module of PyTorch's compiler that torchvision takes a function from.
+_COMPILER = "torch._dynamo.utils"
 _packages: list["LazyPackage"] = []
 
 
@@ -88,9 +92,23 @@ class _LazyFinder(MetaPathFinder):
         return spec
 
 
+class _LateModule(ModuleType):
+    """Stands for a module of functions that is imported when one of them is first called."""
+
+    def __getattr__(self, name: str) -> Callable[..., object]:
+        if name.startswith("__"):
+            raise AttributeError(name)
+
+        def call(*arguments: object, **options: object) -> object:
+            return getattr(import_module(self.__name__), name)(*arguments, **options)
+
+        return call
+
+
 @contextmanager
 def lean_lerobot() -> Iterator[None]:
     """Import only what is used of lerobot, as far as its modules are first imported in here."""
+    _import_torchvision()
     flags = vars(import_module("lerobot.utils.import_utils"))
     optional = {source.partition(".")[0] for source, _ in _OPTIONAL_NAMES.values()}
     switches = {f"_{package}_available": False for package in optional}
@@ -103,6 +121,26 @@ def lean_lerobot() -> Iterator[None]:
     finally:
         flags.update(before)
         sys.meta_path.remove(finder)
+
+
+def _import_torchvision() -> None:
+    """Import torchvision, but not the compiler.
+
+    `torch.compiler.disable` marks a function that the compiler is to leave alone. It imports the
+    compiler to do so, and torchvision has one such function, which no policy calls.
+    """
+    if "torch._dynamo" in sys.modules or "torchvision" in sys.modules:
+        return
+    compiler = import_module("torch.compiler")
+    disable = compiler.disable
+    compiler.disable = lambda function: function  # type: ignore[attr-defined]
+    sys.modules[_COMPILER] = _LateModule(_COMPILER)
+    try:
+        import_module("torchvision")
+        import_module("torchvision.transforms.v2")
+    finally:
+        compiler.disable = disable  # type: ignore[attr-defined]
+        del sys.modules[_COMPILER]
 
 
 def load_exports(package: str) -> None:

@@ -22,6 +22,8 @@ UNUSED_BY_ACT = (
     "pandas",
     "peft",
     "scipy",
+    "sympy",
+    "torch._dynamo",
     "transformers",
 )
 

@@ -100,6 +100,22 @@ def test_a_policy_of_ones_own_finds_all_of_lerobot(tmp_path):
     assert done.stderr.splitlines()[-1] == "reached"
 
 
+def test_what_torchvision_takes_from_the_compiler_comes_when_it_is_called():
+    """The regions of a feature map are pooled as after an ordinary import."""
+    code = (
+        "import json, sys, torch\n"
+        "from torchvision.ops.roi_align import is_compile_supported, roi_align\n"
+        "has_compiler = 'torch._dynamo' in sys.modules\n"
+        "torch.use_deterministic_algorithms(True)\n"
+        "image = torch.arange(48.0).reshape(1, 3, 4, 4)\n"
+        "pooled = roi_align(image, [torch.tensor([[0.0, 0.0, 3.0, 2.0]])], 2).tolist()\n"
+        "print(json.dumps([has_compiler, pooled, is_compile_supported('cpu')]))\n"
+    )
+    has_compiler, *ordinary = run("-c", code)
+    assert has_compiler
+    assert run("-c", f"{LEAN}with lean_lerobot():\n    pass\n{code}") == [False, *ordinary]
+
+
 def test_an_init_that_only_re_exports_is_a_table():
     source = (
         '"""Words."""\n'

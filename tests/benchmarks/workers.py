@@ -1,7 +1,7 @@
 """Measures an evaluation by several workers against one by a single worker.
 
     uv run python -m tests.benchmarks.workers
-    uv run python -m tests.benchmarks.workers --env libero_object --episodes 2 --policy random
+    uv run python -m tests.benchmarks.workers --env libero_object --episodes 2 --small-act
 
 Both commands run from the command line, one after the other, several times. The times are wall
 times of the whole command, its start and its report included. The machine should be idle.
@@ -21,6 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 from eval.episode_row import ROWS_FILE
+from tests.small_checkpoints import save_small_act
 
 
 @dataclass(frozen=True)
@@ -30,21 +31,23 @@ class Benchmark:
     Attributes:
         workers: number of workers that are compared with one.
         repetitions: number of pairs of runs.
+        small_act: use a small ACT with random weights for LIBERO instead of `policy`.
     """
 
     policy: str = "act"
+    small_act: bool = False
     env: str = "so101/pick_place"
     episodes: int = 200
     workers: int = 2
     repetitions: int = 3
 
 
-def measure(options: Benchmark, n_workers: int) -> float:
+def measure(options: Benchmark, policy: tuple[str, ...], n_workers: int) -> float:
     """Return the wall time of one command, s."""
     folder = Path(tempfile.mkdtemp())
     command = [
         *(sys.executable, "-m", "eval", "--quiet"),
-        *("--policy", options.policy),
+        *policy,
         *("--env", options.env),
         *("--episodes", str(options.episodes)),
         *("--workers", str(n_workers)),
@@ -62,14 +65,20 @@ def measure(options: Benchmark, n_workers: int) -> float:
 def main(options: Benchmark) -> None:
     single_s = []
     several_s = []
-    for _ in range(options.repetitions):
-        single_s.append(measure(options, 1))
-        several_s.append(measure(options, options.workers))
+    with tempfile.TemporaryDirectory() as folder:
+        policy: tuple[str, ...] = ("--policy", options.policy)
+        if options.small_act:
+            save_small_act(Path(folder), 8, 7, cameras=("image", "image2"), image_px=256)
+            policy = ("--checkpoint", folder, "--no-doctor")
+        for _ in range(options.repetitions):
+            single_s.append(measure(options, policy, 1))
+            several_s.append(measure(options, policy, options.workers))
     table = Table("workers", "wall time (median)", "times as fast")
     table.add_row("1", f"{median(single_s):.1f} s", "1")
     ratio = median(one / other for one, other in zip(single_s, several_s, strict=True))
     table.add_row(str(options.workers), f"{median(several_s):.1f} s", f"{ratio:.2f}")
-    Console().print(f"{options.policy} in {options.env}, {options.episodes} episodes of each task")
+    name = "a small ACT" if options.small_act else options.policy
+    Console().print(f"{name} in {options.env}, {options.episodes} episodes of each task")
     Console().print(table)
 
 
