@@ -114,7 +114,7 @@ def _list_libraries(config: EvalConfig) -> list[str]:
     """Return the modules that take long to import, and start no threads."""
     modules = []
     if config.policy.name is not None and find_loader(config.policy.name).made_from == "files":
-        modules.append("policies.lerobot_loading")
+        modules.append("eval.worker_libraries")
     if not family_of(config.env.name).in_own_process:
         modules.append("sim.model_env")
     return modules

@@ -1,11 +1,14 @@
 """Tests of episodes that run in processes of their own, which die in the middle."""
 
 import signal
+import subprocess
+import sys
 from contextlib import closing
 from dataclasses import replace
 
 import pytest
 
+from eval import worker_process
 from eval.config import EvalConfig, ParallelConfig
 from eval.episode_loop import evaluate
 from eval.evaluation import set_up
@@ -17,6 +20,7 @@ from eval.worker_process import WorkerProcess, prepare_workers
 from sim.errors import WhiskerError
 from sim.flags import make_config
 from tests import random_kills
+from tests.lean_plan import UNUSED_BY_ACT
 from tests.processes import assert_all_end, children_of, only_run, start_eval
 from tests.recordings import record_run
 from tests.runs import assert_same_arrays, assert_same_runs, rows_of
@@ -48,6 +52,16 @@ def make_worker(tmp_path):
     yield make
     for worker in workers:
         worker.close()
+
+
+def test_workers_are_forked_from_a_process_that_has_imported_no_more_than_the_command():
+    modules = worker_process._list_libraries(make_config(EvalConfig, policy="act", **SHORT))
+    loading = "policies.lerobot_loading"
+    code = (
+        f"import sys, {', '.join(modules)}\n"
+        f"print([name for name in {(loading, *UNUSED_BY_ACT)} if name in sys.modules])"
+    )
+    assert subprocess.check_output([sys.executable, "-c", code], text=True) == f"['{loading}']\n"
 
 
 def test_two_workers_give_the_rows_and_arrays_of_one(small_act, tmp_path):
