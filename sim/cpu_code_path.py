@@ -45,6 +45,18 @@ def choose_code_path() -> None:
             os.environ.setdefault(name, SETTINGS[name])
 
 
+def leave_choice_to_libraries() -> None:
+    """Undo `choose_code_path`, for libraries that are imported later and for child processes.
+
+    A training does so: its result depends on the processor anyway, and with `SETTINGS` it takes
+    many times as long.
+    """
+    os.environ[SWITCH] = "native"
+    for name, value in SETTINGS.items():
+        if os.environ.get(name) == value:
+            del os.environ[name]
+
+
 def describe_code_path(torch_capability: str = "") -> dict[str, str]:
     """Return what results may depend on besides package versions.
 

@@ -13,6 +13,7 @@ from sim.cpu_code_path import (
     SWITCH,
     choose_code_path,
     describe_code_path,
+    leave_choice_to_libraries,
     read_processor,
 )
 
@@ -109,3 +110,17 @@ def test_the_first_processor_is_read(tmp_path):
         "flags": {"fpu", "avx2", "fma"},
     }
     assert read_processor(tmp_path / "absent")["flags"] == set()
+
+
+@needs_avx2
+def test_a_training_leaves_the_choice_to_the_libraries(monkeypatch):
+    for name in (*SETTINGS, SWITCH):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("MKL_CBWR", "AVX2")  # of the user's own
+    choose_code_path()
+    assert os.environ["ATEN_CPU_CAPABILITY"] == "avx2"
+    leave_choice_to_libraries()
+    assert os.environ["MKL_CBWR"] == "AVX2"
+    assert not (SETTINGS.keys() - {"MKL_CBWR"}) & os.environ.keys()
+    choose_code_path()  # as a process does that is started now
+    assert "ATEN_CPU_CAPABILITY" not in os.environ

@@ -12,6 +12,7 @@ from typing import Literal
 import tyro
 
 from sim.command_line import EXIT_REFUSED
+from sim.cpu_code_path import leave_choice_to_libraries
 from sim.errors import WhiskerError
 
 
@@ -41,6 +42,7 @@ class TrainConfig:
 
 def main(config: TrainConfig) -> None:
     """Train a recipe on demonstrations."""
+    leave_choice_to_libraries()
     from policies.lerobot_dataset import DemonstrationFrames
     from policies.recipes.recipe import RECIPES
     from policies.recipes.training import Training, train
