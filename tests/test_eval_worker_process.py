@@ -13,7 +13,7 @@ from eval.outcome import Outcome
 from eval.provenance import describe
 from eval.run_folder import RunFolder
 from eval.worker import Assignment
-from eval.worker_process import WorkerProcess, prepare_workers
+from eval.worker_process import EpisodeProcess, prepare_workers
 from sim.errors import WhiskerError
 from sim.flags import make_config
 from tests import random_kills
@@ -41,7 +41,7 @@ def make_worker(tmp_path):
 
     def make(**flags):
         config = make_config(EvalConfig, **SHORT | flags)
-        worker = WorkerProcess(Assignment(config, {"pick_place": "so101/pick_place"}, tmp_path))
+        worker = EpisodeProcess(Assignment(config, {"pick_place": "so101/pick_place"}, tmp_path))
         workers.append(worker)
         return worker
 
