@@ -53,6 +53,7 @@ def read_dataset_files(root):
     return read_files(root) | tables
 
 
+@pytest.mark.slow
 def test_workers_write_the_same_dataset_to_the_last_bit(tmp_path):
     """An episode fails, and is left out."""
     written = []

@@ -13,6 +13,7 @@ def has_files(folder, pattern):
     return lambda: any(folder.rglob(pattern))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("signal_number", "code"), SIGNALS)
 def test_no_simulation_of_a_demonstration_is_left_running(tmp_path, signal_number, code):
     process = start_python(
