@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
@@ -9,12 +10,12 @@ import tyro
 from cknna.config import AuditConfig, ExtractConfig, ScoreConfig
 from sim.command_line import EXIT_DONE, run_command, say_progress
 from sim.errors import WhiskerError
+from sim.worker_count import check_n_workers
 
 if TYPE_CHECKING:
     from cknna.bank import FeatureBank
-    from cknna.hooks import FeatureHook
     from cknna.report import Pair
-    from policies.policy import HookablePolicy
+    from policies.config import PolicyConfig
 
 Command = (
     Annotated[ScoreConfig, tyro.conf.subcommand("score")]
@@ -35,10 +36,12 @@ def _run(config: Any) -> int:
         case ExtractConfig():
             _extract(config)
         case AuditConfig():
+            _say_loading(config.policy)
             from cknna.audit import audit
+            from cknna.loading import load_hooked
             from cknna.tables import make_console, print_audit
 
-            policy, hook = _load(config)
+            policy, hook = load_hooked(config.policy, config.hook)
             print_audit(make_console(), audit(policy, hook, "do the task"))
     return EXIT_DONE
 
@@ -130,16 +133,23 @@ def _load_pair(config: ScoreConfig) -> "Pair":
 def _extract(config: ExtractConfig) -> None:
     if config.on is None or config.output is None:
         raise WhiskerError("cknna extract", expected="--on <recording> and --output <folder>")
+    check_n_workers(config.workers)
     from rich.console import Console
     from rich.progress import Progress, TextColumn, TimeElapsedColumn
 
-    from cknna.extract import ExtractOptions, extract
     from cknna.recordings import open_recording
-    from policies.adapters import parse_camera_map
 
     # What cannot be read is refused before the policy is loaded.
     recording = open_recording(config.on)
-    policy, hook = _load(config)
+    _say_loading(config.policy)
+    from cknna.extract import ExtractOptions, extract
+    from cknna.feature_work import count_extract_workers
+    from cknna.loading import load_hooked
+    from policies.adapters import parse_camera_map
+
+    load = partial(load_hooked, config.policy, config.hook)
+    policy, hook = load()
+    n_workers = count_extract_workers(policy, config.workers)
     # How many there will be is not known before the recording has been read.
     columns = (TextColumn("{task.completed} rows"), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True)) as progress:
@@ -155,36 +165,13 @@ def _extract(config: ExtractConfig) -> None:
                 every=config.every,
                 camera_map=parse_camera_map(config.camera_map),
                 on_rows=lambda n_rows: progress.update(task, completed=n_rows),
+                n_workers=n_workers,
+                load=load,
             ),
         )
     print(f"{bank.n_rows} rows in {config.output}")
 
 
-def _load(config: AuditConfig | ExtractConfig) -> "tuple[HookablePolicy, FeatureHook]":
-    """Return the policy, and what listens to it."""
-    named = config.policy
+def _say_loading(named: "PolicyConfig") -> None:
     shown = named.checkpoint or named.name or "act"
     say_progress(f"cknna: loading {shown}. The libraries take some seconds ...")
-    from policies.checkpoint_files import open_checkpoint
-    from policies.device import check_device
-    from policies.loading import find_loader, find_policy_name, load_policy
-
-    name = find_policy_name(named)
-    if find_loader(name).made_from != "files":
-        raise WhiskerError(
-            f"policy {name!r}",
-            expected="a policy with a network, of a lerobot type",
-            got="one without",
-        )
-    checkpoint = open_checkpoint(name, named.checkpoint, trust_remote_code=named.trust_remote_code)
-    check_device(named.device)
-    from cknna.hooks import FeatureHook
-    from policies.policy import HookablePolicy
-
-    policy = load_policy(
-        name,
-        checkpoint=checkpoint,
-        device=named.device,
-    )
-    assert isinstance(policy, HookablePolicy)
-    return policy, FeatureHook(policy, config.hook.modules, config.hook.pool)

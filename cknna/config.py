@@ -131,17 +131,20 @@ class ExtractConfig:
         every: take every n-th of the recorded decisions.
         batch_size: observations in a forward pass.
         camera_map: recorded=policy,recorded=policy: which recorded camera is which of the policy's.
+        workers: processes that compute features, each with a policy of its own. auto: as many as
+            there are cores and memory for, and 1 on a GPU.
         policy: policy.
         hook: modules of the network to listen to.
     """
 
     help_groups: ClassVar[Mapping[str, tuple[str, ...]]] = {
-        "what to read and write": ("on", "output", "every", "batch_size", "camera_map")
+        "what to read and write": ("on", "output", "every", "batch_size", "camera_map", "workers")
     }
     on: Path | None = None
     output: Path | None = None
     every: int = 1
     batch_size: int = 8
     camera_map: str | None = None
+    workers: int | Literal["auto"] = 1
     policy: PolicyConfig = PolicyConfig()
     hook: HookConfig = HookConfig()

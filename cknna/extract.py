@@ -6,14 +6,14 @@ as the features are captured: nothing is denoised, decoded or planned.
 
 import fcntl
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import chain, islice
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float32
 
 from cknna.audit import audit
 from cknna.bank import BANK_FILE, ORIGIN, TASKS_FILE, FeatureBank, open_bank
@@ -23,15 +23,19 @@ from cknna.bank_description import (
     load_bank_description,
     save_description,
 )
-from cknna.hooks import FeatureHook, join_features
+from cknna.feature_work import FeatureWork, LoadHooked
+from cknna.hooks import FeatureHook
 from cknna.observation_adapter import ObservationAdapter
 from cknna.observation_windows import ObservationWindow, cut_batches, read_windows
 from cknna.row_files import RowFiles
-from policies.policy import EpisodeMemory, HookablePolicy
+from policies.policy import HookablePolicy
 from sim.errors import WhiskerError
 from sim.files import atomic_write
+from sim.jobs import run_jobs
 from sim.recorded_observations import RecordedObservation
 
+# Modules that workers need, and that take long to import.
+MODULES = ("cknna.feature_work", "policies.lerobot_loading")
 # Fields of a description that are paths, which may change though the files are the same.
 _PATHS = ("checkpoint", "source")
 
@@ -45,12 +49,17 @@ class ExtractOptions:
         every: use every n-th recorded decision, from the first on.
         camera_map: the recording's camera → the policy's name of it.
         on_rows: called with the number of rows so far.
+        n_workers: number of processes that compute features, each with a policy of its own. The
+            bank does not depend on it.
+        load: loads the policy of each of several workers.
     """
 
     batch_size: int = 8
     every: int = 1
     camera_map: Mapping[str, str] = field(default_factory=dict)
     on_rows: Callable[[int], None] = lambda n_rows: None
+    n_workers: int = 1
+    load: LoadHooked | None = None
 
 
 def extract(
@@ -82,55 +91,63 @@ def extract(
             expected="at least one observation",
             got="none",
         )
+    description = _describe(policy, hook, first, source, options)
+    loaded = (policy, hook)
+    load = (lambda: loaded) if options.n_workers == 1 else options.load
+    assert load is not None
+    make_work = partial(FeatureWork, load, options.camera_map)
+    columns = _list_columns(description, first)
+    with _opened(bank, description) as tasks, closing(RowFiles(bank, columns)) as rows:
+        missing = _skip_done(chain([first], windows), bank, rows.n_rows)
+        batches = cut_batches(missing, options.batch_size)
+        with closing(run_jobs(make_work, batches, options.n_workers, MODULES)) as computed:
+            for batch, features in computed:
+                tasks.add(window.present.task for window in batch)
+                rows.append(
+                    {
+                        **{f"features.{name}": values for name, values in features.items()},
+                        "state": np.stack([window.present.observation.state for window in batch]),
+                        "origin": np.array([tasks.origin(window) for window in batch], np.int64),
+                    }
+                )
+                options.on_rows(rows.n_rows)
+    return open_bank(bank)
+
+
+def _describe(
+    policy: HookablePolicy,
+    hook: FeatureHook,
+    first: ObservationWindow,
+    source: str,
+    options: ExtractOptions,
+) -> BankDescription:
+    """Return what the bank says of itself.
+
+    Args:
+        first: the first window of the recording.
+    """
     adapter = ObservationAdapter(policy.spec, options.camera_map, first.present.observation)
     adapted = adapter.make_memory(first).present
-    description = BankDescription(
+    return BankDescription(
         kind="extracted",
         source=source,
         every=options.every,
         resized=adapter.resized,
         **describe_policy(policy, audit(policy, hook, adapted.instruction), adapted),
     )
-    # Column → type and width.
+
+
+def _list_columns(
+    description: BankDescription, first: ObservationWindow
+) -> dict[str, tuple[np.dtype, int]]:
+    """Return column → type and width."""
     float32 = np.dtype(np.float32)
     columns: dict[str, tuple[np.dtype, int]] = {
         f"features.{hook.name}": (float32, hook.dim) for hook in description.hooks
     }
     columns["state"] = (float32, len(first.present.observation.state))
     columns["origin"] = (np.dtype(np.int64), len(ORIGIN))
-    with _opened(bank, description) as tasks, closing(RowFiles(bank, columns)) as rows:
-        for batch in cut_batches(
-            _skip_done(chain([first], windows), bank, rows.n_rows), options.batch_size
-        ):
-            features = compute_features(
-                policy, hook, [adapter.make_memory(window) for window in batch]
-            )
-            tasks.add(window.present.task for window in batch)
-            rows.append(
-                {
-                    **{f"features.{name}": values for name, values in features.items()},
-                    "state": np.stack([window.present.observation.state for window in batch]),
-                    "origin": np.array([tasks.origin(window) for window in batch], np.int64),
-                }
-            )
-            options.on_rows(rows.n_rows)
-    return open_bank(bank)
-
-
-def compute_features(
-    policy: HookablePolicy,
-    hook: FeatureHook,
-    memories: Sequence[EpisodeMemory],
-) -> Mapping[str, Float32[np.ndarray, "row _dim"]]:
-    """Compute the features alone: the forward pass ends as soon as all are captured."""
-    captured = []
-    for group in [memories] if hook.embedding.batched else [[memory] for memory in memories]:
-        # Only the denoising of a plan depends on the noise, so every row may have the same.
-        rngs = [np.random.default_rng(0) for _ in group]
-        with hook.listening(len(group), stop_early=True) as features:
-            policy.predict(group, rngs)
-        captured.append(features)
-    return join_features(captured)
+    return columns
 
 
 class _Tasks:

@@ -31,17 +31,18 @@ class DemoConfig:
         env: environment to record in.
         episodes: successes to record. LIBERO has 50 init states a task.
         first_episode: index of the first. Default: far from evaluation's; in LIBERO 0, of its own
-            init states. Several processes record in parallel if each has a folder and a range of
-            its own: 1000000, 1001000, ...
+            init states.
         near_object: fraction of episodes that begin with the gripper somewhere above the block.
         noisy: fraction of episodes whose executed targets are perturbed while the recorded ones
             stay clean (DART, Laskey et al. 2017): the policy sees how to come back.
         noise_deg: standard deviation of that Ornstein-Uhlenbeck noise, a joint.
         videos: store mp4 (lossy) in place of lossless images. LIBERO's layout has images alone.
+        workers: processes that simulate episodes; this one writes them. The demonstrations do not
+            depend on it. auto: as many as there are cores, memory and episodes for.
     """
 
     help_groups: ClassVar = {
-        "most used": ("output", "env", "episodes", "near_object", "noisy", "videos"),
+        "most used": ("output", "env", "episodes", "near_object", "noisy", "videos", "workers"),
         "rarely needed": ("first_episode", "noise_deg"),
     }
     output: Path
@@ -52,6 +53,7 @@ class DemoConfig:
     noisy: float = 0.8
     noise_deg: float = 2.0
     videos: bool = False
+    workers: int | Literal["auto"] = "auto"
 
 
 @dataclass(frozen=True)

@@ -1,89 +1,37 @@
 """Record the scripted expert's successes as demonstrations."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from contextlib import closing
+from functools import partial
+from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
-
-import numpy as np
-from jaxtyping import Float, Float64
+from typing import TYPE_CHECKING
 
 from eval.config import FIRST_DEMO_EPISODE, DemoConfig
-from sim.env import Env, Expert, episode_rng
+from eval.demo_simulation import (
+    DemoSimulation,
+    VariesDemonstrations,
+    check_varies,
+    simulate_demonstration,
+)
+from sim.env import Env
 from sim.errors import WhiskerError
 from sim.families import DemoRequest
+from sim.jobs import run_jobs
 from sim.registry import expand_env, family_of, make_env, name_in_family
+from sim.spec import EnvSpec
+from sim.worker_count import SIMULATOR_GB, check_n_workers, choose_n_workers
 
 if TYPE_CHECKING:
     from policies.lerobot_dataset import DemonstrationWriter
 
-# Distinguishes the recorder's random numbers from those of the environment's own reset.
-_PERTURBATION_STREAM = 1
-
-
-class VariedExpert(Expert, Protocol):
-    """An expert that knows other places to start from, and where it must not be disturbed."""
-
-    @property
-    def is_precise(self) -> bool:
-        """Return whether a millimetre matters now."""
-
-    def pose_above_block(self, offset_m: Float[np.ndarray, "3"]) -> Float[np.ndarray, " joint"]:
-        """Return joint angles at an offset from the object, rad."""
-
-
-@runtime_checkable
-class VariesDemonstrations(Env, Protocol):
-    """An environment whose expert can begin elsewhere and be perturbed on its way.
-
-    A policy that is trained on such demonstrations learns to come back.
-    """
-
-    def make_expert(self, failure_mode: str | None = None) -> VariedExpert: ...
-
-    def place_arm(self, q_rad: Float[np.ndarray, " joint"]) -> None:
-        """Put the arm at rest at joint angles, right after a reset."""
-
-    def joint_target_rad(
-        self,
-        action: Float[np.ndarray, " action_dim"],
-    ) -> Float64[np.ndarray, " joint"]:
-        """Return the joint angles that an action sends to the servos."""
-
-    def action_for(
-        self,
-        target_rad: Float64[np.ndarray, " joint"],
-    ) -> Float64[np.ndarray, " action_dim"]:
-        """Return the action that sends these joint angles to the servos."""
-
-    def goal_pos_world(self) -> Float64[np.ndarray, "3"]:
-        """Return the middle of the goal, m."""
-
-
-class TargetNoise:
-    """Ornstein-Uhlenbeck noise on the body joints, faded out while the expert is precise.
-
-    x' = x - x dt/τ + σ sqrt(2 dt/τ) ε, whose standard deviation is σ.
-    """
-
-    def __init__(
-        self,
-        sigma_rad: float,
-        dt_s: float,
-        rng: np.random.Generator,
-        tau_s: float = 0.4,
-    ) -> None:
-        self._decay, self._kick = dt_s / tau_s, sigma_rad * np.sqrt(2 * dt_s / tau_s)
-        self._fade = dt_s / 0.15
-        self._rng = rng
-        self._noise, self._gain = np.zeros(6), 0.0
-
-    def sample(self, *, quiet: bool) -> Float[np.ndarray, "6"]:
-        """Offset of the next target, rad; the gripper's is always 0."""
-        self._gain += self._fade * ((0.0 if quiet else 1.0) - self._gain)
-        kick = self._kick * self._rng.standard_normal(5)
-        self._noise[:5] += -self._decay * self._noise[:5] + kick
-        return self._gain * self._noise
+# Modules that workers need, and that take long to import.
+_MODULES = ("eval.demo_simulation", "sim.model_env")
+# A worker is started for so many demonstrations. Fewer take less time than its start.
+_DEMONSTRATIONS_A_WORKER = 4
+# Copies of an episode's images in memory: where they are rendered, on their way, and those that
+# wait for the writer.
+_N_COPIES = 5
 
 
 def check_demo_counts(config: DemoConfig) -> None:
@@ -94,6 +42,7 @@ def check_demo_counts(config: DemoConfig) -> None:
             expected="at least one episode, from index 0 on",
             got=f"--episodes {config.episodes} --first-episode {config.first_episode}",
         )
+    check_n_workers(config.workers)
 
 
 def resolve_output(config: DemoConfig) -> Path:
@@ -131,14 +80,28 @@ def record(config: DemoConfig, on_episode: Callable[[int, bool], None]) -> int:
             config.episodes,
             first,
             on_episode,
+            _count_workers(config, family.memory_gb(renders=True) + SIMULATOR_GB),
         )
         return family.record_demonstrations(request)
     from policies.lerobot_dataset import DemonstrationWriter
 
     with closing(make_env(config.env)) as env:
         writer = DemonstrationWriter(config.output, env.spec, config.videos)
-        record_demonstrations(config, env, writer, on_episode)
+        each_gb = family.memory_gb(renders=True) + SIMULATOR_GB
+        each_gb += _N_COPIES * _compute_images_gb(env.spec)
+        n_workers = _count_workers(config, each_gb)
+        record_demonstrations(config, env, writer, on_episode, n_workers)
     return config.episodes
+
+
+def _count_workers(config: DemoConfig, each_gb: float) -> int:
+    return choose_n_workers(config.workers, config.episodes, each_gb, _DEMONSTRATIONS_A_WORKER)
+
+
+def _compute_images_gb(spec: EnvSpec) -> float:
+    """Return the size of the images of one episode, 10⁹ bytes."""
+    n_bytes = sum(3 * camera.height_px * camera.width_px for camera in spec.cameras)
+    return spec.max_steps * n_bytes / 1e9
 
 
 def record_demonstrations(
@@ -146,58 +109,53 @@ def record_demonstrations(
     env: Env,
     writer: "DemonstrationWriter",
     on_episode: Callable[[int, bool], None],
+    n_workers: int = 1,
 ) -> None:
     """Roll the expert out until `config.episodes` successes are kept; failures are discarded.
 
     Args:
+        env: what one worker, this process, records in. Several make environments of their own.
         on_episode: told the number kept so far and whether this one succeeded.
     """
-    if not isinstance(env, VariesDemonstrations):
-        raise WhiskerError(
-            f"demonstrations in {env.spec.name!r}",
-            expected="an environment whose expert's path can be varied (place_arm, "
-            "joint_target_rad, action_for, goal_pos_world)",
-            got="one without",
-        )
+    env = check_varies(env)
+    if n_workers == 1:
+        episodes = _record_here(config, env, writer)
+    else:
+        episodes = _record_in_workers(config, writer, n_workers)
     n_kept = 0
-    index = config.first_episode
-    while n_kept < config.episodes:
-        if index - config.first_episode >= 2 * n_kept + 20:
-            raise WhiskerError(
-                f"expert in {env.spec.name!r}",
-                expected="a success in every other episode",
-                got=f"{n_kept} in {index}",
-            )
-        success = _record_episode(config, env, writer, index)
-        finish_episode = writer.keep_episode if success else writer.discard_episode
-        finish_episode()
-        n_kept += success
-        index += 1
-        on_episode(n_kept, success)
+    with closing(episodes):
+        for n_tried, success in enumerate(episodes, start=1):
+            finish_episode = writer.keep_episode if success else writer.discard_episode
+            finish_episode()
+            n_kept += success
+            on_episode(n_kept, success)
+            if n_kept == config.episodes:
+                break
+            if n_tried >= 2 * n_kept + 20:
+                raise WhiskerError(
+                    f"expert in {env.spec.name!r}",
+                    expected="a success in every other episode",
+                    got=f"{n_kept} in {n_tried}",
+                )
     writer.finalize()
 
 
-def _record_episode(
-    config: DemoConfig,
-    env: VariesDemonstrations,
-    writer: "DemonstrationWriter",
-    episode_index: int,
-) -> bool:
-    rng = episode_rng(env.spec.task, episode_index, _PERTURBATION_STREAM)
-    env.reset(episode_index)
-    expert = env.make_expert()
-    if rng.random() < config.near_object:
-        offset_m = rng.uniform([-0.05, -0.05, 0.02], [0.05, 0.05, 0.10])
-        env.place_arm(expert.pose_above_block(offset_m))
-    sigma_rad = np.deg2rad(config.noise_deg) if rng.random() < config.noisy else 0.0
-    noise = TargetNoise(sigma_rad, env.spec.control_dt_s, rng)
-    for _ in range(env.spec.max_steps):
-        observation = env.observe()
-        position = env.progress()[0].object_pos_world
-        assert position is not None
-        action = expert.action()
-        writer.add_frame(observation, action, position, env.goal_pos_world())
-        executed_rad = env.joint_target_rad(action) + noise.sample(quiet=expert.is_precise)
-        if env.step(env.action_for(executed_rad)).success:
-            return True
-    return False
+def _record_here(
+    config: DemoConfig, env: VariesDemonstrations, writer: "DemonstrationWriter"
+) -> Generator[bool]:
+    """Yield whether each episode succeeded, once its frames are with the writer."""
+    for episode_index in count(config.first_episode):
+        yield simulate_demonstration(config, env, episode_index, writer.add_frame)
+
+
+def _record_in_workers(
+    config: DemoConfig, writer: "DemonstrationWriter", n_workers: int
+) -> Generator[bool]:
+    """Yield the same as `_record_here`. Frames of an episode that failed do not get here."""
+    indices = count(config.first_episode)
+    make_work = partial(DemoSimulation, config)
+    with closing(run_jobs(make_work, indices, n_workers, _MODULES)) as episodes:
+        for _, frames in episodes:
+            for frame in frames or ():
+                writer.add_frame(*frame)
+            yield frames is not None

@@ -106,10 +106,10 @@ def _make_runners(
 
 
 def _make_processes(assignment: "Assignment", n_workers: int) -> list[EpisodeRunner]:
-    from eval.worker_process import WorkerProcess, prepare_workers
+    from eval.worker_process import EpisodeProcess, prepare_workers
 
     prepare_workers(assignment.config)
-    return [WorkerProcess(assignment) for _ in range(n_workers)]
+    return [EpisodeProcess(assignment) for _ in range(n_workers)]
 
 
 def _make_ray_runners(

@@ -7,13 +7,9 @@ from dataclasses import dataclass
 
 from eval.config import EvalConfig
 from eval.evaluation import Setup
-from eval.worker_count import (
-    EPISODES_A_WORKER,
-    count_cores,
-    estimate_worker_gb,
-    may_run_twice,
-)
+from eval.worker_count import EPISODES_A_WORKER, estimate_worker_gb, may_run_twice
 from sim.errors import WhiskerError
+from sim.worker_count import count_cores
 
 # The minor release that this was written for. Ray itself wants the same one on all nodes.
 RAY_VERSION = "2.60"

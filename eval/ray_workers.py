@@ -14,10 +14,11 @@ from eval.node_check import check_node, list_what_must_agree
 from eval.provenance import describe
 from eval.ray_cluster import compute_needs, count_places, describe_needs
 from eval.shipped_folder import FileRefs, ShippedFolder, store_folder
-from eval.worker import N_TRIES, Assignment, Worker, WorkerError, make_error
+from eval.worker import Assignment, Worker, make_error
 from sim.cpu_code_path import SETTINGS, SWITCH
 from sim.errors import WhiskerError
 from sim.flags import replace_flags
+from sim.worker_process import N_TRIES, WorkerError, catch_error
 
 # They choose how numbers and images are computed, and do not travel to the nodes by themselves.
 _VARIABLES = (*SETTINGS, SWITCH, "MUJOCO_GL", "PYOPENGL_PLATFORM")
@@ -85,7 +86,7 @@ class RayWorker:
 
     def run(self, task: str, episode_index: int) -> FinishedEpisode | Exception:
         """Run an episode to its end, or return the error for which it could not begin."""
-        answer = self._worker.answer(task, episode_index)
+        answer = catch_error(lambda: self._worker.run((task, episode_index)))
         if isinstance(answer, WhiskerError) and not answer.subject.startswith("node "):
             return WhiskerError(f"node {socket.gethostname()}", got=str(answer))
         return answer

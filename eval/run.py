@@ -170,7 +170,7 @@ class Run:
         tasks = self.description.tasks
         if task not in tasks:
             raise UnknownNameError(f"task of run {str(self.path)!r}", task, tasks)
-        self._warn_of_other_physics()
+        self.warn_of_other_physics()
         return make_env(
             tasks[task],
             cameras,
@@ -201,7 +201,8 @@ class Run:
                 got=repr(error),
             ) from error
 
-    def _warn_of_other_physics(self) -> None:
+    def warn_of_other_physics(self) -> None:
+        """Warn if the paths of plans are simulated under another MuJoCo than the run's."""
         then = (self.description.versions or {}).get("mujoco")
         now = version("mujoco")
         if then not in (None, now):

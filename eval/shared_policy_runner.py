@@ -10,6 +10,7 @@ from eval.episode_runner import FinishedEpisode, LocalRunner
 from eval.evaluation import Setup
 from policies.batched_forwards import BatchedForwards
 from policies.batching_policy import BatchingPolicy
+from sim.errors import WhiskerError
 
 # Time in which the episodes that run may come to their next decision, which ends them.
 _END_LIMIT_S = 3.0
@@ -40,13 +41,17 @@ class SharedPolicyRunner:
         """Run an episode to its end. A crash becomes its outcome.
 
         Raises:
-            WhiskerError: the task cannot be begun.
+            WhiskerError: the task cannot be begun, or a batch does not fit the GPU.
             RuntimeError: this is closed.
         """
         self._is_idle.clear()
         try:
             with self._policy.episode(task, episode_index):
-                return self._runner.run(task, episode_index)
+                finished = self._runner.run(task, episode_index)
+            # Its row would be an error that says nothing about the policy, and so would all others.
+            if self._forwards.is_too_large:
+                raise self._refuse_batch()
+            return finished
         finally:
             if self._forwards.closed_s is not None:
                 self._runner.close()
@@ -66,6 +71,19 @@ class SharedPolicyRunner:
         left_s = self._forwards.closed_s + _END_LIMIT_S - time.monotonic()
         if self._is_idle.wait(max(0.0, left_s)):
             self._runner.close()
+
+    def _refuse_batch(self) -> WhiskerError:
+        n_rows = self._forwards.n_rows
+        hint = "Free memory of the GPU and --resume this run"
+        if n_rows > 1:
+            smaller = f"begin a new run with --batch {n_rows // 2}"
+            hint = f"{hint}, or {smaller}: rows of another batch are not mixed"
+        return WhiskerError(
+            f"--batch {n_rows}",
+            expected="a forward pass for which the GPU has memory",
+            got="one that ran out of it",
+            hint=f"{hint}.",
+        )
 
 
 def make_sharing_runners(

@@ -1,6 +1,5 @@
 """Runs the episodes that another process asks for, in an environment and a policy of its own."""
 
-import traceback
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
@@ -11,11 +10,8 @@ from eval.episode_arrays import EpisodeRecord
 from eval.episode_row import make_row
 from eval.episode_runner import FinishedEpisode, LocalRunner
 from eval.evaluation import Setup, set_up
-from sim.errors import WhiskerError
+from eval.schedule import Episode
 from sim.flags import replace_flags
-
-# Times that an episode is begun, each time in a new process, before its row is an error.
-N_TRIES = 2
 
 
 @dataclass(frozen=True)
@@ -32,12 +28,8 @@ class Assignment:
     run: Path
 
 
-class WorkerError(RuntimeError):
-    """A worker raised an error that nobody expected, or is closed."""
-
-
 class Worker:
-    """Answers requests for episodes. It sets policy and environment up at the first one."""
+    """`sim.worker_process.Work`: runs episodes. It sets policy and environment up at the first."""
 
     def __init__(
         self,
@@ -51,16 +43,20 @@ class Worker:
         self._check = check
         self._runner: LocalRunner | None = None
 
-    def answer(self, task: str, episode_index: int) -> FinishedEpisode | Exception:
-        """Run an episode to its end, or return the error for which it could not begin."""
-        try:
-            if self._runner is None:
-                self._runner = self._make_runner(task)
-            return _without_trajectory(self._runner.run(task, episode_index))
-        except WhiskerError as error:
-            return error
-        except Exception as error:
-            return WorkerError("".join(traceback.format_exception(error)))
+    def run(self, episode: Episode) -> FinishedEpisode:
+        """Run an episode to its end.
+
+        Raises:
+            WhiskerError: it could not begin.
+        """
+        task, episode_index = episode
+        if self._runner is None:
+            self._runner = self._make_runner(task)
+        return _without_trajectory(self._runner.run(task, episode_index))
+
+    def close(self) -> None:
+        if self._runner is not None:
+            self._runner.close()
 
     def _make_runner(self, task: str) -> LocalRunner:
         """Return a runner whose environment is that of the first episode that it is asked for."""

@@ -1,13 +1,12 @@
 """Decides how many episodes run at once."""
 
-import os
-
 from eval.config import EvalConfig
 from eval.evaluation import Setup
 from policies.loading import find_loader
 from sim.errors import WhiskerError
 from sim.memory import compute_available_gb
 from sim.registry import family_of
+from sim.worker_count import SIMULATOR_GB, count_cores
 
 # A worker is started for so many episodes. Fewer take less time than its start.
 EPISODES_A_WORKER = 4
@@ -15,8 +14,6 @@ EPISODES_A_WORKER = 4
 # shares most of the libraries: two workers of `act` had 0.2 GB each of their own. An actor of Ray
 # shares nothing.
 _LIBRARIES_GB = 0.6
-# Memory of an environment's process besides what its family says: Python and the simulator.
-_SIMULATOR_GB = 0.3
 
 
 def may_use_workers(config: EvalConfig, n_episodes: int) -> bool:
@@ -97,11 +94,6 @@ def may_run_twice(config: EvalConfig) -> bool:
     return name is None or find_loader(name).made_from != "spec"
 
 
-def count_cores() -> int:
-    """Return the number of processors that this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def estimate_worker_gb(config: EvalConfig, setup: Setup) -> float:
     """Return the memory of one worker, 10⁹ bytes: its environment, the weights and the libraries.
 
@@ -111,7 +103,7 @@ def estimate_worker_gb(config: EvalConfig, setup: Setup) -> float:
     family = family_of(setup.env.spec.name)
     env_gb = family.memory_gb(bool(setup.env.spec.cameras))
     if shares_policy(config, setup, n_workers=2):
-        return env_gb + _SIMULATOR_GB
+        return env_gb + SIMULATOR_GB
     weights = 0
     if setup.checkpoint is not None:
         files = setup.checkpoint.source.rglob("*.safetensors")

@@ -63,6 +63,7 @@ class BatchedForwards:
         self._n_episodes = 0
         self._last_forward_s = 0.0
         self._closed_s: float | None = None
+        self._is_too_large = False
         # The interpreter does not wait for a forward pass that hangs.
         self._thread = Thread(target=self._work, daemon=True)
         self._thread.start()
@@ -71,6 +72,11 @@ class BatchedForwards:
     def closed_s(self) -> float | None:
         """Return the time of `close`, by `time.monotonic`; None before."""
         return self._closed_s
+
+    @property
+    def is_too_large(self) -> bool:
+        """Return whether the GPU had no memory for a forward pass of so many rows."""
+        return self._is_too_large
 
     @property
     def n_waiting(self) -> int:
@@ -175,8 +181,10 @@ class BatchedForwards:
             plans = self._forward(requests, asked[0])
             self._last_forward_s = time.monotonic() - begin_s
         except BaseException as error:
-            if len(asked) == 1:
-                asked[0].answer.set_exception(error)
+            self._is_too_large |= _is_out_of_memory(error)
+            if len(asked) == 1 or self._is_too_large:
+                for each in asked:
+                    each.answer.set_exception(error)
                 return
             # The fault of one episode is not that of its neighbours.
             for alone in asked:
@@ -201,3 +209,9 @@ class BatchedForwards:
         rngs = [deepcopy(row.rng) for row in rows]
         chunk = self.policy.predict(memories, rngs)
         return [(memory, chunk.row(index)) for index, memory in enumerate(memories)]
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    import torch
+
+    return isinstance(error, torch.cuda.OutOfMemoryError)

@@ -41,6 +41,8 @@ class DemoRequest:
         n_demonstrations: number of successes to record.
         first_episode: index of the first episode. None: the default of the family.
         on_episode: called after each episode with the number kept so far and its success.
+        n_workers: number of processes in which episodes may be simulated at once (`sim.jobs`). The
+            file does not depend on it.
     """
 
     name: str
@@ -48,6 +50,7 @@ class DemoRequest:
     n_demonstrations: int
     first_episode: int | None
     on_episode: Callable[[int, bool], None]
+    n_workers: int = 1
 
 
 @dataclass(frozen=True)

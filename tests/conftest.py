@@ -122,6 +122,20 @@ def sampled_run(small_smolvla, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def six_failures(small_act, tmp_path_factory):
+    """Return a run of six short episodes, none of which succeeds, open for reading."""
+    config = make_config(
+        EvalConfig,
+        checkpoint=str(small_act),
+        env="so101/pick_place",
+        episodes=6,
+        max_steps=8,
+        workers=1,
+    )
+    return record_run(config, tmp_path_factory.mktemp("runs"))
+
+
+@pytest.fixture(scope="session")
 def sampled_page(sampled_run, tmp_path_factory):
     """Return the export of that run's episode, which shows its intermediate plans."""
     (row,) = sampled_run.rows

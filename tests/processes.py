@@ -40,19 +40,28 @@ def wait_for(condition, limit_s=60):
         time.sleep(0.02)
 
 
-def start_eval(run_dir: Path, *flags: str, limit_s=200):
-    """Start `eval`, and return its process once the run has its first row."""
+def start_python(*arguments, has_begun, limit_s=200):
+    """Start Python with these arguments, and return its process once its work has begun."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "eval", *flags, "--run-dir", run_dir],
+        [sys.executable, *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         preexec_fn=catch_ctrl_c,
     )
+    wait_for(has_begun, limit_s)
+    return process
+
+
+def start_eval(run_dir: Path, *flags: str, limit_s=200):
+    """Start `eval`, and return its process once the run has its first row."""
     # A folder that is still being made is hidden.
     rows_files = f"[!.]*/{ROWS_FILE}"
-    wait_for(lambda: any(file.stat().st_size for file in run_dir.glob(rows_files)), limit_s)
-    return process
+    return start_python(
+        *("-m", "eval", *flags, "--run-dir", run_dir),
+        has_begun=lambda: any(file.stat().st_size for file in run_dir.glob(rows_files)),
+        limit_s=limit_s,
+    )
 
 
 def assert_all_end(process, signal_number, code, limit_s=5):

@@ -64,6 +64,12 @@ def make_trajectory_of(arrays):
     )
 
 
+def read_files(folder):
+    """Return the name of each file in a folder and those below → its bytes."""
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): path.read_bytes() for path in paths}
+
+
 def load_whiskers(run, row):
     """Return the whiskers of one recorded episode."""
     arrays = load_planned_arrays(run, row)

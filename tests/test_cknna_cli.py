@@ -13,6 +13,7 @@ from eval.config import EvalConfig
 from sim.flags import make_config
 from tests import cknna_oracle as oracle
 from tests.recordings import record_run
+from tests.runs import read_files
 
 
 @pytest.fixture
@@ -171,6 +172,18 @@ def test_what_cannot_be_read_is_refused_before_the_policy_is_loaded(
         bank,
     )
     assert code == 2 and says in err.replace("\n", " ") and not bank.exists()
+
+
+def test_workers_write_the_same_bank_to_the_last_bit(cknna, run, tmp_path):
+    banks = []
+    for n_workers in (1, 2):
+        bank = tmp_path / str(n_workers)
+        flags = ("--policy", "act", "--on", run, "--output", bank, "--workers", n_workers)
+        code, out, _ = cknna("extract", *flags)
+        assert code == 0 and f"{N_ROWS} rows" in out
+        banks.append(read_files(bank))
+    assert banks[0] == banks[1]
+    assert "features.embedding.npy" in banks[0]
 
 
 def test_the_same_features_on_recorded_observations_score_the_same(cknna, scores, run, tmp_path):

@@ -12,7 +12,8 @@ import pytest
 
 from cknna.bank import open_bank
 from cknna.bank_description import EMBEDDING
-from cknna.extract import ExtractOptions, compute_features, extract
+from cknna.extract import ExtractOptions, extract
+from cknna.feature_work import compute_features
 from cknna.hooks import FeatureHook
 from cknna.observation_windows import cut_batches, read_windows
 from cknna.recordings import open_recording

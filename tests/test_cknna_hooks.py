@@ -12,8 +12,8 @@ import torch
 
 from cknna.audit import audit
 from cknna.bank_description import EMBEDDING
-from cknna.extract import compute_features
 from cknna.feature_recording_policy import FeatureRecordingPolicy
+from cknna.feature_work import compute_features
 from cknna.hooks import FeatureHook
 from cknna.pooling import pool_rows
 from policies.checkpoint_files import open_checkpoint

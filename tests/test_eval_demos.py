@@ -2,17 +2,20 @@ from contextlib import closing
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from lerobot.datasets.lerobot_dataset import LeRobotDataset
 from numpy.testing import assert_allclose, assert_array_equal
 
 from eval.config import FIRST_DEMO_EPISODE, DemoConfig
-from eval.demos import TargetNoise, record_demonstrations, resolve_output
+from eval.demo_simulation import TargetNoise
+from eval.demos import record, record_demonstrations, resolve_output
 from policies.lerobot_dataset import OBJECT_POSITION_KEY, DemonstrationFrames, DemonstrationWriter
 from policies.recipes.policy_parts import make_config
 from policies.recipes.recipe import RECIPES
 from sim.errors import WhiskerError
 from sim.registry import make_env
+from tests.runs import read_files
 
 CAMERAS = ("overhead_cam", "wrist_cam")
 
@@ -39,6 +42,31 @@ def demos(tmp_path_factory, env):
     )
     assert n_kept[-1] == 3
     return root
+
+
+def read_dataset_files(root):
+    """Return the name of each file → its content.
+
+    A table has a number that is drawn whenever it is written, and only its content is compared.
+    """
+    tables = {path: pq.read_table(root / path) for path in read_files(root) if "data/" in path}
+    return read_files(root) | tables
+
+
+@pytest.mark.slow
+def test_workers_write_the_same_dataset_to_the_last_bit(tmp_path):
+    """An episode fails, and is left out."""
+    written = []
+    for n_workers in (1, 2):
+        root = tmp_path / str(n_workers)
+        config = DemoConfig(root, episodes=2, noisy=0.5, noise_deg=30.0, workers=n_workers)
+        ended = []
+        record(config, lambda *how, ended=ended: ended.append(how))
+        assert {success for _, success in ended} == {True, False}
+        written.append((ended, read_dataset_files(root)))
+    one, two = written
+    assert "data/chunk-000/file-000.parquet" in one[1]
+    assert one == two
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from eval.config import EvalConfig, ParallelConfig
 from eval.episode_loop import evaluate
@@ -15,8 +16,9 @@ from eval.provenance import describe
 from eval.run_folder import RunFolder
 from eval.shared_policy_runner import make_sharing_runners
 from eval.worker_count import count_workers
+from policies.lerobot_policy import LerobotPolicy
 from sim.flags import make_config, replace_flags
-from tests.processes import assert_all_end, children_of, start_eval, wait_for
+from tests.processes import assert_all_end, children_of, only_run, start_eval, wait_for
 from tests.recordings import record_run
 from tests.runs import assert_same_arrays, assert_same_runs, rows_of
 
@@ -77,6 +79,41 @@ def test_rows_of_another_batch_are_not_mixed(batched_run, refusal_of_eval):
     said = refusal_of_eval("--quiet --batch 2 --resume", batched_run.path)
     assert "--batch with --resume: expected 3, as the run has it, got 2" in said
     assert batched_run.description.config.batch == 3
+
+
+@pytest.fixture
+def small_gpu(monkeypatch):
+    """Let a forward pass of more than two rows run out of a GPU's memory, as torch says it."""
+    predict = LerobotPolicy.predict
+
+    def predict_two(policy, memories, rngs):
+        if len(memories) > 2:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        return predict(policy, memories, rngs)
+
+    monkeypatch.setattr(LerobotPolicy, "predict", predict_two)
+
+
+@pytest.mark.usefixtures("small_gpu")
+def test_a_batch_that_does_not_fit_the_gpu_is_refused(
+    small_act, refusal_of_eval, eval_succeeds, monkeypatch, tmp_path
+):
+    """Half of it runs, and so does the whole once the GPU has memory again."""
+    command = f"--checkpoint {small_act} --env so101/pick_place --episodes 4 --max-steps 10 --quiet"
+    said = refusal_of_eval(f"{command} --batch 4 --run-dir", tmp_path / "4")
+    assert said.splitlines()[-1] == (
+        "eval: --batch 4: expected a forward pass for which the GPU has memory, got one that ran "
+        "out of it. Free memory of the GPU and --resume this run, or begin a new run with "
+        "--batch 2: rows of another batch are not mixed."
+    )
+    refused = only_run(tmp_path / "4")
+    assert rows_of(refused) == []
+    eval_succeeds(f"{command} --batch 2 --run-dir", tmp_path / "2")
+    assert len(rows_of(only_run(tmp_path / "2"))) == 4
+    assert "--batch with --resume: expected 4" in refusal_of_eval("--batch 2 --resume", refused)
+    monkeypatch.undo()
+    eval_succeeds("--quiet --resume", refused)
+    assert len(rows_of(refused)) == 4
 
 
 def test_a_cluster_makes_no_batches(small_act, refusal_of_eval):

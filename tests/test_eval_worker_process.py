@@ -16,7 +16,7 @@ from eval.outcome import Outcome
 from eval.provenance import describe
 from eval.run_folder import RunFolder
 from eval.worker import Assignment
-from eval.worker_process import WorkerProcess, prepare_workers
+from eval.worker_process import EpisodeProcess, prepare_workers
 from sim.errors import WhiskerError
 from sim.flags import make_config
 from tests import random_kills
@@ -45,7 +45,7 @@ def make_worker(tmp_path):
 
     def make(**flags):
         config = make_config(EvalConfig, **SHORT | flags)
-        worker = WorkerProcess(Assignment(config, {"pick_place": "so101/pick_place"}, tmp_path))
+        worker = EpisodeProcess(Assignment(config, {"pick_place": "so101/pick_place"}, tmp_path))
         workers.append(worker)
         return worker
 
@@ -54,8 +54,10 @@ def make_worker(tmp_path):
         worker.close()
 
 
-def test_workers_are_forked_from_a_process_that_has_imported_no_more_than_the_command():
-    modules = worker_process._list_libraries(make_config(EvalConfig, policy="act", **SHORT))
+def test_workers_are_forked_from_a_process_that_has_imported_no_more_than_the_command(monkeypatch):
+    modules = []
+    monkeypatch.setattr(worker_process, "prepare_processes", modules.extend)
+    prepare_workers(make_config(EvalConfig, policy="act", **SHORT))
     loading = "policies.lerobot_loading"
     code = (
         f"import sys, {', '.join(modules)}\n"

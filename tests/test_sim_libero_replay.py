@@ -7,6 +7,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from sim.errors import WhiskerError
+from sim.families import DemoRequest
 from sim.libero_bench.conventions import N_SETTLE_STEPS
 from sim.libero_bench.demonstrations import load_demonstrations
 from sim.libero_bench.env import make_libero
@@ -16,12 +17,24 @@ from sim.libero_bench.tasks import find_task
 TASK = "libero_object/0"
 
 
+def ask(path, n_demonstrations, n_workers=1):
+    """Return the request for a file of demonstrations."""
+    return DemoRequest(TASK, path, n_demonstrations, None, lambda *_: None, n_workers)
+
+
 @pytest.fixture(scope="module")
 def recorded(tmp_path_factory):
     task = find_task(TASK)
     path = tmp_path_factory.mktemp("demos") / f"{task.name}_demo.hdf5"
-    assert record_demonstrations(path, task, 2, range(10)) == 2
+    assert record_demonstrations(task, ask(path, 2), range(10)) == 2
     return path
+
+
+@pytest.mark.slow
+def test_workers_write_the_same_file_to_the_last_bit(recorded, tmp_path):
+    path = tmp_path / recorded.name
+    assert record_demonstrations(find_task(TASK), ask(path, 2, n_workers=2), range(10)) == 2
+    assert path.read_bytes() == recorded.read_bytes()
 
 
 @pytest.fixture(scope="module")
@@ -71,11 +84,10 @@ def test_images_are_recorded_as_opengl_has_them(tmp_path):
     size_px = (32, 48)
     assert (
         record_demonstrations(
-            path,
             find_task(TASK),
-            1,
+            ask(path, 1),
             range(3),
-            image_size_px=size_px,
+            size_px,
         )
         == 1
     )
@@ -100,9 +112,8 @@ def test_images_are_recorded_as_opengl_has_them(tmp_path):
 def test_nothing_is_written_when_nothing_succeeds(tmp_path):
     with pytest.raises(WhiskerError, match="at least one demonstration"):
         record_demonstrations(
-            tmp_path / "demo.hdf5",
             find_task(TASK),
-            1,
+            ask(tmp_path / "demo.hdf5", 1),
             range(0),
         )
     assert not list(tmp_path.iterdir())

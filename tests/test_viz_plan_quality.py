@@ -29,13 +29,8 @@ from viz.path_measures import (
     compute_spread,
     locate_goal,
 )
-from viz.plan_quality import (
-    PLAN_QUALITY_FILE,
-    Mean,
-    print_plan_quality,
-    save_plan_quality,
-    summarise_episode,
-)
+from viz.plan_assessment import save_plan_quality
+from viz.plan_quality import PLAN_QUALITY_FILE, Mean, print_plan_quality, summarise_episode
 from viz.prediction_quality import compute_plan_quality
 from viz.whiskers import Whiskers
 
@@ -266,6 +261,17 @@ def test_a_mean_says_of_how_many():
 def test_a_folder_that_is_no_run_is_refused(tmp_path):
     with pytest.raises(WhiskerError, match="run folder"):
         save_plan_quality(Run.open(tmp_path))
+
+
+def test_workers_compute_the_same_numbers_to_the_last_bit(six_failures):
+    file = six_failures.path / PLAN_QUALITY_FILE
+    one = save_plan_quality(six_failures)
+    written = file.read_bytes()
+    file.unlink()
+    assert save_plan_quality(six_failures, workers=2) == one
+    assert file.read_bytes() == written
+    file.unlink()
+    assert [quality.episode_index for quality in one] == [0, 1, 2, 3, 4, 5]
 
 
 def test_the_shipped_act_differs_from_one_with_its_weights_shuffled(tmp_path):

@@ -31,7 +31,8 @@ from sim.flags import make_config, replace_flags
 from sim.goals.pick_and_place import PICK_AND_PLACE
 from tests.recordings import write_rows
 from tests.runs import describe_run
-from viz.plan_quality import load_plan_quality, save_plan_quality
+from viz.plan_assessment import save_plan_quality
+from viz.plan_quality import load_plan_quality
 from viz.report.cli import write_quick_report
 from viz.report.content import ReportContent, compute_run_content
 from viz.report.html_page import render_html

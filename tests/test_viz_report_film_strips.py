@@ -13,8 +13,9 @@ from eval.outcome import Event, Outcome, rank_outcome
 from sim.errors import WhiskerError
 from tests.test_viz_report_start_map import make_rows
 from viz.overlay import compute_overlay, draw_overlay, find_trail_begin
-from viz.report import film_strips
-from viz.report.film_strips import StripArtist, choose_view, make_film_strips, sort_by_outcome
+from viz.report import strip_artist
+from viz.report.film_strips import make_film_strips, sort_by_outcome
+from viz.report.strip_artist import StripArtist, choose_view
 from viz.report.strip_budget import count_url_bytes
 from viz.report.strip_moments import choose_moments
 from viz.whiskers import compute_whiskers, load_planned_arrays
@@ -86,7 +87,7 @@ def test_the_files_are_pictures_of_the_frames(strip, opened_run, failure):
 def test_the_bytes_are_held_and_what_has_no_room_is_counted(opened_run, failure, monkeypatch):
     """The one recorded failure serves as eight episodes of two outcomes, which share its file."""
     arrays = load_planned_arrays(opened_run, failure)
-    monkeypatch.setattr(film_strips, "load_planned_arrays", lambda run, row: arrays)
+    monkeypatch.setattr(strip_artist, "load_planned_arrays", lambda run, row: arrays)
     rows = []
     for i in range(8):
         outcome = Outcome.NEVER_PICKED_UP if i % 2 else Outcome.TIMEOUT
@@ -146,6 +147,14 @@ def test_a_task_that_cannot_be_opened_is_named(opened_run, failure):
     made = make_film_strips(opened_run, [failure, *of_gone])
     assert len(made.strips) == len(made.remarks) == 1
     assert made.remarks[0].startswith("The failed episodes of 'gone' cannot be shown")
+
+
+def test_workers_make_the_same_strips_to_the_last_bit(six_failures):
+    advance = Mock()
+    one = make_film_strips(six_failures)
+    assert len(one.strips) == 6
+    assert make_film_strips(six_failures, advance=advance, workers=2) == one
+    assert advance.call_count == 6
 
 
 def test_strips_are_sorted_by_outcome_then_by_episode():

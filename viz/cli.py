@@ -67,7 +67,7 @@ def _show(config: WhiskersConfig) -> int:
 
     run = Run.open(path)
     if config.table:
-        return _print_table(run)
+        return _print_table(run, config)
     was_recorded = run.description.config.recording.intermediate_plans
     if config.page.intermediate_plans and not was_recorded:
         raise WhiskerError(
@@ -122,6 +122,8 @@ def _check_flags(config: WhiskersConfig) -> None:
         )
     if config.step is not None and suffix != ".png":
         raise WhiskerError("--step", expected="together with --output <file>.png")
+    if config.workers != "auto" and not config.table:
+        raise WhiskerError("--workers", expected="together with --table")
     if config.camera is not None and suffix not in (".mp4", ".png"):
         raise WhiskerError("--camera", expected="together with --output <file>.png or <file>.mp4")
 
@@ -235,12 +237,13 @@ def _has_screen() -> bool:
     return bool(on_desktop) or sys.platform == "darwin"
 
 
-def _print_table(run: "Run") -> int:
+def _print_table(run: "Run", config: WhiskersConfig) -> int:
     from rich.console import Console
 
-    from viz.plan_quality import print_plan_quality, save_plan_quality
+    from viz.plan_assessment import save_plan_quality
+    from viz.plan_quality import print_plan_quality
 
-    rows = save_plan_quality(run)
+    rows = save_plan_quality(run, config.workers)
     print_plan_quality(Console(), rows)
     return EXIT_DONE
 

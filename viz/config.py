@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 from tyro.conf import Positional, arg
 
@@ -56,13 +56,15 @@ class WhiskersConfig:
         step: which one, for a .png. Default: the decisive step, where it went wrong.
         camera: through which camera, for .mp4 and .png. Default: the viewer's own.
         table: how good the plans were, in numbers; written to plan_quality.jsonl of the run folder.
+        workers: processes that compute that table. auto: as many as there are cores, memory and
+            episodes for.
         native: MuJoCo's own window, on a desktop.
         page: how it is drawn and served.
     """
 
     help_groups: ClassVar = {
         "what to see": ("run", "episode", "task", "against"),
-        "in place of the page": ("output", "step", "camera", "table", "native"),
+        "in place of the page": ("output", "step", "camera", "table", "workers", "native"),
     }
     run: Positional[Path | None] = None
     episode: int | None = None
@@ -72,6 +74,7 @@ class WhiskersConfig:
     step: int | None = None
     camera: str | None = None
     table: bool = False
+    workers: int | Literal["auto"] = "auto"
     native: bool = False
     page: PageConfig = PageConfig()
 

@@ -6,9 +6,8 @@ never 0.
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing
 from dataclasses import asdict, dataclass, fields
-from itertools import groupby
+from pathlib import Path
 from statistics import fmean, median
 from typing import Any, NamedTuple
 
@@ -22,8 +21,7 @@ from eval.run import Run
 from sim.errors import WhiskerError
 from sim.files import atomic_write
 from viz.path_measures import compute_length, compute_log_dimensionless_jerk
-from viz.prediction_quality import AVERAGED, PlanQuality, compute_plan_quality, finite_or_none
-from viz.whiskers import compute_whiskers, load_planned_arrays, open_whisker_env
+from viz.prediction_quality import AVERAGED, PlanQuality, finite_or_none
 
 PLAN_QUALITY_FILE = "plan_quality.jsonl"
 
@@ -121,35 +119,19 @@ def _drop_undefined(values: Iterable[float | None]) -> list[float]:
     return [value for value in values if value is not None]
 
 
-def save_plan_quality(run: Run) -> list[EpisodeQuality]:
-    """Assess every episode that has predictions, each in the environment of its own task.
-
-    Writes `plan_quality.jsonl` into the run folder, completely or not at all.
-
-    Raises:
-        WhiskerError: an episode file is damaged.
-    """
-    episodes = []
-    rows = [row for row in run.rows if row.n_predictions]
-    for task, rows_of_task in groupby(rows, key=lambda row: row.task):
-        with closing(open_whisker_env(run, task, {})) as env:
-            for row in rows_of_task:
-                arrays = load_planned_arrays(run, row)
-                whiskers = compute_whiskers(env, arrays)
-                predictions = compute_plan_quality(whiskers, arrays)
-                episodes.append(summarise_episode(row, arrays, predictions))
+def write_plan_quality(run: Path, episodes: Iterable[EpisodeQuality]) -> None:
+    """Write `plan_quality.jsonl` into the run folder, completely or not at all."""
     with (
-        atomic_write(run.path / PLAN_QUALITY_FILE) as unfinished,
+        atomic_write(run / PLAN_QUALITY_FILE) as unfinished,
         unfinished.open("w", encoding="utf-8") as file,
     ):
         for episode in episodes:
             for line in episode.as_rows():
                 file.write(json.dumps(line, allow_nan=False) + "\n")
-    return episodes
 
 
 def load_plan_quality(run: Run) -> tuple[EpisodeQuality, ...] | None:
-    """Return what `save_plan_quality` wrote, in its order; None if there is no such file.
+    """Return what `write_plan_quality` wrote, in its order; None if there is no such file.
 
     Raises:
         WhiskerError: the file is damaged.

@@ -102,13 +102,12 @@ class LiberoFamily(EnvFamily):
 
         task = tasks.find_task(request.name)
         # LIBERO has no init states apart from those of the evaluation.
+        first = request.first_episode or 0
         return record_demonstrations(
-            request.output,
             task,
-            request.n_demonstrations,
-            range(request.first_episode or 0, len(tasks.load_init_states(task))),
-            image_size_px=PUBLISHED_IMAGE_SIZE_PX,
-            on_episode=request.on_episode,
+            request,
+            range(first, len(tasks.load_init_states(task))),
+            PUBLISHED_IMAGE_SIZE_PX,
         )
 
 

@@ -1,19 +1,23 @@
 """Records successful episodes of the scripted expert in LIBERO's layout."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
-from pathlib import Path
+from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float32
 
+from sim.arrays import ImageSizes
+from sim.families import DemoRequest
+from sim.jobs import run_jobs
 from sim.libero_bench.conventions import (
     LEROBOT_CAMERAS,
     N_SETTLE_STEPS,
     SETTLE_ACTION,
     axis_angle_of,
 )
-from sim.libero_bench.demonstration_writing import DemonstrationFile, write_demonstrations
+from sim.libero_bench.demonstration_writing import write_demonstrations
 from sim.libero_bench.env import LiberoEnv
 from sim.libero_bench.fixture_poses import place_fixtures, read_fixture_poses
 from sim.libero_bench.tasks import LiberoTask
@@ -22,13 +26,10 @@ _OBS_KEY_OF_CAMERA = {"image": "agentview_rgb", "image2": "eye_in_hand_rgb"}
 
 
 def record_demonstrations(
-    path: Path,
     task: LiberoTask,
-    n_demonstrations: int,
+    request: DemoRequest,
     episode_indices: Iterable[int],
-    *,
     image_size_px: tuple[int, int] | None = None,
-    on_episode: Callable[[int, bool], None] = lambda n_kept, success: None,
 ) -> int:
     """Roll out the expert until enough successes are recorded; failures are left out.
 
@@ -36,8 +37,6 @@ def record_demonstrations(
         episode_indices: indices of the benchmark's init states, tried in this order.
         image_size_px: height and width of the images; None: no images. Images take most of the
             file and of the time.
-        on_episode: called after each episode with the number kept so far and whether this episode
-            succeeded.
 
     Returns:
         the number of demonstrations kept; fewer than asked for if the indices ran out.
@@ -46,49 +45,66 @@ def record_demonstrations(
         WhiskerError: no episode succeeded, or the expert cannot do this task.
     """
     sizes = dict.fromkeys(LEROBOT_CAMERAS, image_size_px) if image_size_px else {}
+    make_work = partial(_Simulation, task, sizes)
     with (
-        closing(LiberoEnv(task, sizes)) as env,
-        write_demonstrations(path, task.suite, task.bddl_path, task.instruction) as file,
+        write_demonstrations(request.output, task.suite, task.bddl_path, task.instruction) as file,
+        closing(run_jobs(make_work, episode_indices, request.n_workers)) as episodes,
     ):
-        for episode_index in episode_indices:
-            if file.n_demonstrations == n_demonstrations:
+        for _, episode in episodes:
+            if episode is not None:
+                file.add(**episode._asdict())
+            request.on_episode(file.n_demonstrations, episode is not None)
+            if file.n_demonstrations == request.n_demonstrations:
                 break
-            success = _record_episode(file, env, episode_index)
-            on_episode(file.n_demonstrations, success)
         return file.n_demonstrations
 
 
-def _record_episode(
-    file: DemonstrationFile,
-    env: LiberoEnv,
-    episode_index: int,
-) -> bool:
-    """Record one episode; return whether it succeeded and was added.
+class _Demonstration(NamedTuple):
+    """What `DemonstrationFile.add` takes."""
 
-    The recording begins at the init state itself and includes the settle steps, so that the file
-    holds everything that a replay starts from.
-    """
-    env.reset_unsettled(episode_index)
-    # The file will hold the fixtures' poses with six digits, so they are rounded in the scene too.
-    model_xml = env.model_xml()
-    place_fixtures(env.model, read_fixture_poses(model_xml))
-    actions = []
-    states = []
-    obs = []
-    for action in _choose_actions(env):
-        states.append(env.flat_state())
-        actions.append(action)
-        success = env.step(action).success
-        obs.append(_observe(env))
-        if success:
-            file.add(
-                actions=np.stack(actions),
-                states=np.stack(states),
-                model_xml=model_xml,
-                obs={key: np.stack([row[key] for row in obs]) for key in obs[0]},
-            )
-            return True
-    return False
+    actions: np.ndarray
+    states: np.ndarray
+    model_xml: str
+    obs: Mapping[str, np.ndarray]
+
+
+class _Simulation:
+    """`sim.worker_process.Work`: simulates episodes of the expert in an environment of its own."""
+
+    def __init__(self, task: LiberoTask, sizes: ImageSizes) -> None:
+        self._env = LiberoEnv(task, sizes)
+
+    def run(self, episode_index: int) -> _Demonstration | None:
+        """Simulate one episode; None if it did not succeed.
+
+        The recording begins at the init state itself and includes the settle steps, so that the
+        file holds everything that a replay starts from.
+        """
+        env = self._env
+        env.reset_unsettled(episode_index)
+        # The file will hold the fixtures' poses with six digits, so they are rounded in the scene
+        # too.
+        model_xml = env.model_xml()
+        place_fixtures(env.model, read_fixture_poses(model_xml))
+        actions = []
+        states = []
+        obs = []
+        for action in _choose_actions(env):
+            states.append(env.flat_state())
+            actions.append(action)
+            success = env.step(action).success
+            obs.append(_observe(env))
+            if success:
+                return _Demonstration(
+                    np.stack(actions),
+                    np.stack(states),
+                    model_xml,
+                    {key: np.stack([row[key] for row in obs]) for key in obs[0]},
+                )
+        return None
+
+    def close(self) -> None:
+        self._env.close()
 
 
 def _choose_actions(env: LiberoEnv) -> Iterator[Float32[np.ndarray, "7"]]:

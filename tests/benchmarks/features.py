@@ -21,7 +21,7 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from cknna.extract import compute_features
+from cknna.feature_work import compute_features
 from cknna.hooks import FeatureHook
 from eval.config import EvalConfig
 from eval.episode_row import make_row

@@ -23,7 +23,8 @@ from eval.run import Run
 from sim.flags import make_config
 from tests.benchmarks.measuring import cpu_s, make_table
 from tests.recordings import record_run
-from viz.report.film_strips import DEFAULT_MAX_TOTAL_BYTES, choose_view, make_film_strips
+from viz.report.film_strips import DEFAULT_MAX_TOTAL_BYTES, make_film_strips
+from viz.report.strip_artist import choose_view
 
 N_ROUNDS = 5
 N_EPISODES = 20

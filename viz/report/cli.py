@@ -4,11 +4,12 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from sim.command_line import EXIT_DONE, EXIT_REFUSED, run_command, say_progress
 from sim.errors import WhiskerError
 from sim.files import atomic_write
+from sim.worker_count import check_n_workers
 from viz.report.config import ReportConfig
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ def write_quick_report(run: Path) -> Path:
     from viz.report.html_page import render_html
 
     output = run / REPORT_FILE
-    report = _compute([run], is_quick=True)
+    report = _compute([run], 1, is_quick=True)
     _write(output, render_html(report))
     return output
 
@@ -39,7 +40,7 @@ def write_quick_report(run: Path) -> Path:
 def _report(config: ReportConfig) -> int:
     output = _choose_output(config)
     say_progress("eval-report: reading the runs ...")
-    report = _compute(config.runs, is_quick=config.quick, map_by=config.map_by)
+    report = _compute(config.runs, config.workers, is_quick=config.quick, map_by=config.map_by)
     for sentence in report.refused:
         print(f"eval-report: {sentence}", file=sys.stderr)
     if not report.runs:
@@ -67,6 +68,7 @@ def _choose_output(config: ReportConfig) -> Path:
         raise WhiskerError(
             "--map-by", expected="one or two numbers", got=f"{len(config.map_by)}: {config.map_by}"
         )
+    check_n_workers(config.workers)
     if not config.runs:
         raise WhiskerError(
             "eval-report", expected="a run folder", got="none", hint="Pass one or more."
@@ -95,7 +97,11 @@ def _get_renderer(output: Path) -> "Callable[[ReportContent], str]":
 
 
 def _compute(
-    runs: Sequence[Path], *, is_quick: bool, map_by: Sequence[str] = ()
+    runs: Sequence[Path],
+    workers: int | Literal["auto"],
+    *,
+    is_quick: bool,
+    map_by: Sequence[str] = (),
 ) -> "ReportContent":
     """Return the content of the usable runs, and a sentence for each of the others."""
     from eval.run import Run
@@ -118,11 +124,13 @@ def _compute(
         else:
             contents.append(content)
     if not is_quick:
-        contents = _add_film_strips(contents)
+        contents = _add_film_strips(contents, workers)
     return ReportContent(tuple(contents), tuple(refused))
 
 
-def _add_film_strips(contents: "Sequence[RunContent]") -> "list[RunContent]":
+def _add_film_strips(
+    contents: "Sequence[RunContent]", workers: int | Literal["auto"]
+) -> "list[RunContent]":
     """Return the content of the runs with their film strips. A progress bar counts the episodes."""
     from rich.console import Console
     from rich.progress import Progress
@@ -141,7 +149,7 @@ def _add_film_strips(contents: "Sequence[RunContent]") -> "list[RunContent]":
 
         for content in contents:
             rows = [episode.row for episode in content.episodes]
-            strips = make_film_strips(content.run, rows, n_bytes, advance)
+            strips = make_film_strips(content.run, rows, n_bytes, advance, workers)
             with_strips.append(replace(content, film_strips=strips))
     return with_strips
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from tyro.conf import Positional
 
@@ -28,13 +28,16 @@ class ReportConfig:
             'object y', 'object z', or a name of the environment's state. Default: where the object
             lies.
         quick: skip the film strips and the CKNNA score, which take longer.
+        workers: processes that render the film strips. auto: as many as there are cores, memory and
+            episodes for.
     """
 
     help_groups: ClassVar = {
-        "what to read and write": ("runs", "output", "junit", "map_by", "quick")
+        "what to read and write": ("runs", "output", "junit", "map_by", "quick", "workers")
     }
     runs: Positional[tuple[Path, ...]] = ()
     output: Path | None = None
     junit: Path | None = None
     map_by: tuple[str, ...] = ()
     quick: bool = False
+    workers: int | Literal["auto"] = "auto"
