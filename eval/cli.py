@@ -289,7 +289,7 @@ def roll_out(
     """
     from eval.episode_loop import evaluate, schedule_missing
     from eval.progress import EvaluationProgress
-    from eval.until_decided import describe_progress, evaluate_until_decided
+    from eval.until_decided import Evidence, evaluate_until_decided
 
     schedule = schedule_missing(config, setup, run, n_episodes)
     if reference is None:
@@ -299,14 +299,18 @@ def roll_out(
     progress = EvaluationProgress(
         name,
         schedule,
-        n_done=len(run.rows),
+        run.rows,
         n_in_all=len(setup.tasks) * (n_episodes or config.episodes),
         is_quiet=config.output.quiet,
     )
+    evidence = Evidence(reference, run.rows) if reference is not None else None
     with progress:
-        for _ in episodes:
-            evidence = describe_progress(run.rows, reference) if reference is not None else ""
-            progress.show(run.rows, evidence)
+        for row in episodes:
+            remark = ""
+            if evidence is not None:
+                evidence.add(row)
+                remark = str(evidence)
+            progress.add(row, remark)
 
 
 def _print_result(

@@ -17,6 +17,8 @@ from eval.episode_row import EpisodeRow
 from eval.schedule import Schedule
 
 _MINUTE_S = 60.0
+# A line has room for no more workers, and it is drawn ten times a second.
+_N_SHOWN = 12
 
 
 class EvaluationProgress(Progress):
@@ -29,7 +31,7 @@ class EvaluationProgress(Progress):
         self,
         name: str,
         schedule: Schedule,
-        n_done: int,
+        rows: Iterable[EpisodeRow],
         n_in_all: int,
         *,
         is_quiet: bool,
@@ -39,11 +41,16 @@ class EvaluationProgress(Progress):
         Args:
             name: stands before the bar.
             schedule: knows what each worker does.
-            n_done: episodes that ended earlier.
+            rows: rows of the episodes that ended earlier.
             n_in_all: episodes of the whole run.
         """
         self._schedule = schedule
-        self._n_before = n_done
+        self._n_ended = 0
+        self._n_judged = 0
+        self._n_success = 0
+        for row in rows:
+            self._count(row)
+        self._n_before = self._n_ended
         super().__init__(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -54,26 +61,25 @@ class EvaluationProgress(Progress):
             console=Console(stderr=True),
             disable=is_quiet,
         )
-        self._bar = self.add_task(name, total=n_in_all, completed=n_done, rate="")
+        self._bar = self.add_task(name, total=n_in_all, completed=self._n_ended, rate="")
 
-    def show(self, rows: Iterable[EpisodeRow], remark: str = "") -> None:
-        """Show the rows of the run so far, of earlier sessions too.
+    def add(self, row: EpisodeRow, remark: str = "") -> None:
+        """Show that an episode has ended.
 
         Args:
-            remark: said beside the success rate.
+            remark: said beside the success rate of the run so far.
         """
-        rows = list(rows)
-        n_judged = sum(not row.error for row in rows)
+        self._count(row)
         said = []
-        if n_judged:
-            said.append(f"{sum(row.success for row in rows) / n_judged:.0%} success")
+        if self._n_judged:
+            said.append(f"{self._n_success / self._n_judged:.0%} success")
         elapsed_s = self.tasks[0].elapsed
         if elapsed_s:
-            rate = (len(rows) - self._n_before) / elapsed_s * _MINUTE_S
+            rate = (self._n_ended - self._n_before) / elapsed_s * _MINUTE_S
             said.append(f"{rate:.3g} a minute")
         if remark:
             said.append(remark)
-        self.update(self._bar, completed=len(rows), rate=", ".join(said))
+        self.update(self._bar, completed=self._n_ended, rate=", ".join(said))
 
     def get_renderables(self) -> Iterable[RenderableType]:
         yield from super().get_renderables()
@@ -81,6 +87,13 @@ class EvaluationProgress(Progress):
         if len(running) > 1:
             doing = [
                 f"worker {number + 1}: {task}/{index}"
-                for number, (task, index) in sorted(running.items())
+                for number, (task, index) in sorted(running.items())[:_N_SHOWN]
             ]
+            if len(running) > _N_SHOWN:
+                doing.insert(0, f"{len(running)} workers")
             yield Text("   ".join(doing), style="dim", no_wrap=True, overflow="ellipsis")
+
+    def _count(self, row: EpisodeRow) -> None:
+        self._n_ended += 1
+        self._n_judged += not row.error
+        self._n_success += row.success

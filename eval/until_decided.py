@@ -55,6 +55,27 @@ class ReferenceRun:
         )
 
 
+class Evidence:
+    """The pairs of a run that goes on and its reference, so far; `str` says how far they decide.
+
+    Attributes:
+        reference: the run that it is compared with.
+        counts: of the episodes that ended in both.
+    """
+
+    def __init__(self, reference: ReferenceRun, rows: Iterable[EpisodeRow]) -> None:
+        self.reference = reference
+        self.counts = reference.count_pairs(rows)
+
+    def __str__(self) -> str:
+        """Return, for example, "e 3.2 of 20"."""
+        return f"e {compute_e_value(self.counts):.2g} of {DECISIVE_E_VALUE}"
+
+    def add(self, row: EpisodeRow) -> None:
+        """Count one more episode. The others are not looked at again, however many there are."""
+        self.counts += self.reference.count_pairs([row])
+
+
 def open_reference(config: EvalConfig) -> ReferenceRun | None:
     """Return the run of `--against`; None without one.
 
@@ -121,17 +142,14 @@ def evaluate_until_decided(
     reference: ReferenceRun,
 ) -> Iterator[EpisodeRow]:
     """Run the episodes of a schedule until they decide, and note the decision in `run.json`."""
-    if _note_decision(run, reference):
+    evidence = Evidence(reference, run.rows)
+    if _note_decision(run, evidence):
         return
     for row in evaluate(config, setup, run, schedule):
+        evidence.add(row)
         yield row
-        if _note_decision(run, reference):
+        if _note_decision(run, evidence):
             return
-
-
-def describe_progress(rows: Iterable[EpisodeRow], reference: ReferenceRun) -> str:
-    """Return how far the evidence has come: "e 3.2 of 20"."""
-    return f"e {compute_e_value(reference.count_pairs(rows)):.2g} of {DECISIVE_E_VALUE}"
 
 
 def describe_result(rows: Iterable[EpisodeRow], policy: PolicySpec, reference: ReferenceRun) -> str:
@@ -155,15 +173,15 @@ def describe_result(rows: Iterable[EpisodeRow], policy: PolicySpec, reference: R
     return f"{better} is better than {worse}: decided after {episodes} ({evidence})."
 
 
-def _note_decision(run: RunFolder, reference: ReferenceRun) -> bool:
+def _note_decision(run: RunFolder, evidence: Evidence) -> bool:
     """Save the decision if the episodes so far have made one; return whether they have."""
-    counts = reference.count_pairs(run.rows)
+    counts = evidence.counts
     if not is_decisive(counts):
         return False
     save_decision(
         run.path,
         Decision(
-            against=str(reference.run.path),
+            against=str(evidence.reference.run.path),
             n_shared=counts.n,
             only_this=counts.only_first,
             only_other=counts.only_second,

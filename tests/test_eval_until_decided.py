@@ -1,6 +1,7 @@
 """Tests of the sequential test, and of runs that end when it has decided."""
 
 import json
+from dataclasses import replace
 from fractions import Fraction
 from itertools import product
 
@@ -12,6 +13,7 @@ from eval.episode_row import ROWS_FILE
 from eval.paired_statistics import PairedCounts
 from eval.run import Run
 from eval.sequential_test import DECISIVE_E_VALUE, compute_e_value, is_decisive
+from eval.until_decided import Evidence, ReferenceRun
 from tests.runs import rewrite_outcomes
 
 N_REFERENCE = 10
@@ -101,6 +103,18 @@ def test_a_run_ends_when_it_is_decided_and_is_finished(eval_here, reference, tmp
     assert again.returncode == 0 and len(Run.open(folder).rows) == N_DECISIVE
     (remark,) = [said for said in compare([reference, folder]).remarks if "ended early" in said]
     assert "after 8 episodes" in remark
+
+
+def test_evidence_is_the_same_row_by_row_and_all_at_once(reference):
+    rows = Run.open(reference).rows
+    failed = [replace(row, success=row.episode_index % 3 == 0) for row in rows]
+    other = ReferenceRun(Run.open(reference))
+    evidence = Evidence(other, failed[:4])
+    for row in failed[4:]:
+        evidence.add(row)
+    assert evidence.counts == other.count_pairs(failed)
+    assert (evidence.counts.both, evidence.counts.only_second) == (4, 6)
+    assert str(evidence) == "e 9.1 of 20"
 
 
 def test_a_run_that_was_interrupted_is_decided_by_the_same_episode(eval_here, reference, tmp_path):
