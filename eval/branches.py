@@ -15,8 +15,8 @@ from eval.episode_arrays import EpisodeRecord
 from eval.episode_file import save_arrays
 from eval.episode_row import EpisodeRow
 from eval.rows_file import append_row, open_rows, parse_rows
-from eval.typed_json import decode
 from sim.errors import WhiskerError
+from sim.typed_json import decode
 
 BRANCHES_FOLDER = "branches"
 BRANCHES_FILE = "branches.jsonl"

@@ -320,6 +320,7 @@ def _print_result(
     rows: "Sequence[EpisodeRow]",
     summary: "RunSummary",
 ) -> None:
+    from eval.run_description import describe_noise
     from eval.tables import one_line, print_summary
 
     if config.output.quiet:
@@ -329,7 +330,8 @@ def _print_result(
     of_each = f" of each of {len(setup.tasks)} tasks" if len(setup.tasks) > 1 else ""
     episodes = f"episodes {config.first_episode} to {last_episode}{of_each}"
     title = f"{_describe_subject(config)}, {episodes}"
-    print_summary(Console(), title, summary, rows, setup.tasks)
+    remark = describe_noise(setup.policy.spec)
+    print_summary(Console(), title, summary, rows, setup.tasks, remark)
     print(f"\nRun folder: {run}")
     folder = shlex.quote(str(run))
     print(f"See what the policy meant to do: {RUN} whiskers {folder}")
@@ -347,7 +349,7 @@ def _print_result(
 def _describe_subject(config: SubjectConfig) -> str:
     """Return which policy in which environment, as far as the user said."""
     name = config.policy.name
-    checkpoint = config.policy.checkpoint
+    checkpoint = config.policy.checkpoint or config.policy.server
     named = f"{name} ({checkpoint})" if name and checkpoint else name or checkpoint or "act"
     where = "" if config.env.name == AUTO_ENV else f" in {config.env.name}"
     return named + where

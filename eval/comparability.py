@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from eval.config import SubjectConfig
-from eval.run_description import RunDescription
+from eval.run_description import RunDescription, describe_noise
 from sim.flags import find_flags
 
 # Packages that simulate. `pyproject.toml` pins them exactly, since another version changes states
@@ -53,6 +53,8 @@ def find_remarks(first: RunDescription, second: RunDescription) -> list[str]:
             f"They were computed on two code paths ({paths}): "
             "last bits differ, which can decide an episode."
         )
+    unseeded = [describe_noise(each.policy) for each in (first, second)]
+    remarks += dict.fromkeys(remark for remark in unseeded if remark)
     if not have_same_rules(first, second):
         rules = f"{first.resolved.outcome_rules} and {second.resolved.outcome_rules}"
         remarks.append(

@@ -322,5 +322,6 @@ class DoctorConfig(SubjectConfig):
     @property
     def is_about_env_alone(self) -> bool:
         """Return whether an environment was typed, and neither a policy nor a run."""
-        names_no_policy = self.policy.name is None and self.policy.checkpoint is None
+        named = self.policy
+        names_no_policy = (named.name, named.checkpoint, named.server) == (None, None, None)
         return self.env.name != AUTO_ENV and names_no_policy and self.run is None

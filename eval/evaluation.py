@@ -194,7 +194,14 @@ def _load(
 def _load_into(named: PolicyConfig, env: Env) -> Policy:
     """Return a policy that is made from an environment."""
     assert named.name is not None
-    return load_policy(named.name, env, named.checkpoint, named.device)
+    return load_policy(
+        named.name,
+        env,
+        named.checkpoint,
+        named.device,
+        named.server,
+        named.wire,
+    )
 
 
 def _open_files(

@@ -13,11 +13,11 @@ from eval.config import EvalConfig
 from eval.doctor.finding import Finding
 from eval.older_runs import update_description
 from eval.outcome import OUTCOME_RULES
-from eval.typed_json import decode
 from policies.policy import PolicySpec
 from sim.errors import WhiskerError
 from sim.files import atomic_write
 from sim.spec import EnvSpec
+from sim.typed_json import decode
 
 VERSION = 1
 RUN_FILE = "run.json"
@@ -156,6 +156,17 @@ class RunDescription:
             if not content[name]:
                 del content[name]
         return json.loads(json.dumps(content))
+
+
+def describe_noise(policy: PolicySpec) -> str:
+    """Return a remark on a policy whose plans no seed decides; "" for all others."""
+    if not policy.draws_own_noise:
+        return ""
+    whose = "its server draws" if policy.server else "it draws"
+    return (
+        f"Policy {policy.type!r} cannot be seeded: {whose} the noise of its plans. An episode that "
+        "runs again can end otherwise."
+    )
 
 
 def load_description(path: Path) -> RunDescription:

@@ -85,11 +85,14 @@ def with_all_cells(config: EvalConfig) -> EvalConfig:
 
 def with_absolute_paths[Config: SubjectConfig](config: Config) -> Config:
     """Return the config with absolute paths, which name the same files from any folder."""
+    wire = config.policy.wire
+    if wire is not None and wire.endswith(".toml"):
+        wire = str(Path(wire).resolve())
     env, at, scene = config.env.name.partition("@")
     if scene:
         scene = str(Path(scene).resolve())
     checkpoint = _with_absolute_path(config.policy.name, config.policy.checkpoint)
-    return replace_flags(config, env=env + at + scene, checkpoint=checkpoint)
+    return replace_flags(config, env=env + at + scene, checkpoint=checkpoint, wire=wire)
 
 
 def _with_absolute_path(policy: str | None, checkpoint: str | None) -> str | None:

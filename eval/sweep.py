@@ -17,10 +17,10 @@ from eval.config import EvalConfig
 from eval.run import Run
 from eval.run_description import FREE_ON_RESUME
 from eval.run_name import name_env_in_folder, name_policy_in_folder
-from eval.typed_json import decode
 from sim.errors import WhiskerError
 from sim.files import atomic_write
 from sim.flags import find_flags
+from sim.typed_json import decode
 
 SWEEP_FILE = "sweep.json"
 _CHECKPOINTS = "checkpoints"

@@ -20,12 +20,17 @@ def summary_table(
     title: str,
     summary: RunSummary,
     n_tasks: int = 1,
+    remark: str = "",
 ) -> Table:
     """Return the success rate with its interval, the outcomes, and the means.
 
     The episodes of all tasks are pooled.
+
+    Args:
+        remark: what a reader must know to read the rate; "" for nothing.
     """
     table = _make_table(title)
+    table.caption = escape(remark) or None
     table.show_header = False
     table.add_column(style="bold")
     table.add_column(justify="right")
@@ -149,15 +154,17 @@ def print_summary(
     summary: RunSummary,
     rows: Rows,
     tasks: Mapping[str, str],
+    remark: str = "",
 ) -> None:
     """Print all tables of a run.
 
     Args:
         summary: summary of all its rows together.
         tasks: task → the name of its environment.
+        remark: as for `summary_table`.
     """
     summaries = summarise_tasks(rows)
-    console.print(summary_table(title, summary, len(summaries)))
+    console.print(summary_table(title, summary, len(summaries), remark))
     if len(summaries) > 1:
         console.print(task_table(tasks, summaries))
     for table in (event_table(rows), failure_table(rows, tasks)):

@@ -77,8 +77,9 @@ def _count_useful_workers(config: EvalConfig, setup: Setup, n_episodes: int) -> 
 
     For batches of B it is 2 B, so that some environments step while the policy plans for others. On
     fewer than 2 B cores it is one a core, but at least B, so that a batch can be full. Otherwise it
-    is as many as there are cores and episodes for. It is 1 where the policy runs on a GPU, and for
-    a policy of the user's own, which may not run twice.
+    is as many as there are cores and episodes for. It is 1 where the policy runs on a GPU, for a
+    policy of the user's own, which may not run twice, and for one behind a server, which plans for
+    one episode after the other.
     """
     if config.batch > 1:
         n_rows = config.batch
@@ -89,9 +90,12 @@ def _count_useful_workers(config: EvalConfig, setup: Setup, n_episodes: int) -> 
 
 
 def may_run_twice(config: EvalConfig) -> bool:
-    """Return whether "auto" may make the policy several times; not if it is the user's own."""
+    """Return whether "auto" may make the policy several times.
+
+    It may not if the policy is the user's own, or behind a server.
+    """
     name = config.policy.name
-    return name is None or find_loader(name).made_from != "spec"
+    return name is None or find_loader(name).made_from in ("env", "files")
 
 
 def estimate_worker_gb(config: EvalConfig, setup: Setup) -> float:

@@ -1,4 +1,4 @@
-"""Load any policy by its name: a baseline, a lerobot type, or a policy of the user's own."""
+"""Load any policy by its name: a baseline, a lerobot type, a server's, or one of the user's own."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +13,10 @@ from policies.registry import (
     BASELINE_NAMES,
     ENTRY_POINT_GROUP,
     LEROBOT_TYPES,
+    REMOTE_NAME,
     resolve_policy_name,
 )
+from policies.remote.server_flags import check_server_flags
 from sim.env import Env
 from sim.errors import WhiskerError
 from sim.spec import EnvSpec
@@ -53,10 +55,11 @@ class Loader:
     Attributes:
         made_from: "env": an environment, whose cameras are not used. "files": a checkpoint in
             lerobot's format, which is opened before the environment is made. "spec": the spec of an
-            environment, and a checkpoint of any kind.
+            environment, and a checkpoint of any kind. "server": the spec of an environment, and a
+            server that runs the policy.
     """
 
-    made_from: Literal["env", "files", "spec"]
+    made_from: Literal["env", "files", "spec", "server"]
 
 
 def find_policy_name(config: PolicyConfig) -> str:
@@ -64,8 +67,11 @@ def find_policy_name(config: PolicyConfig) -> str:
 
     Raises:
         UnknownNameError: there is no such policy.
-        WhiskerError: there is no such checkpoint.
+        WhiskerError: there is no such checkpoint, or a server is named for a policy without one.
     """
+    check_server_flags(config)
+    if config.server is not None:
+        return REMOTE_NAME
     if config.name is not None:
         return resolve_policy_name(config.name)
     if config.checkpoint is None:
@@ -82,6 +88,8 @@ def find_loader(name: str) -> Loader:
     name = resolve_policy_name(name)
     if name in BASELINE_NAMES:
         return Loader("env")
+    if name == REMOTE_NAME:
+        return Loader("server")
     return Loader("files" if name in LEROBOT_TYPES else "spec")
 
 
@@ -90,15 +98,19 @@ def load_policy(
     env: Env | None = None,
     checkpoint: Checkpoint | str | None = None,
     device: str = "auto",
+    server: str | None = None,
+    wire: str | None = None,
 ) -> Policy:
     """Load a policy in its own conventions, without adapters.
 
     Args:
-        name: a baseline, a lerobot type, an entry point of the group `whisker.policies`, or an
-            import string `package.module:factory` (see `PolicyFactory`).
+        name: a baseline, a lerobot type, `REMOTE_NAME`, an entry point of the group
+            `whisker.policies`, or an import string `package.module:factory` (see `PolicyFactory`).
         env: the environment that the policy acts in. A lerobot type needs none.
         checkpoint: an opened checkpoint, or its name; None: the default for that policy.
         device: cpu, cuda, ... or auto.
+        server: address of the server that `REMOTE_NAME` runs on.
+        wire: what that server reads (`policies.remote.wires`).
 
     Raises:
         UnknownNameError: no policy has that name; the message lists the closest names.
@@ -113,6 +125,10 @@ def load_policy(
             from policies.lerobot_loading import load_lerobot_policy
 
         return load_lerobot_policy(checkpoint, device)
+    if name == REMOTE_NAME:
+        from policies.remote.remote_loading import load_remote_policy
+
+        return load_remote_policy(server, wire, _require_env(name, env).spec)
     if name not in BASELINE_NAMES:
         return _load_own(name, env, checkpoint, device)
     from policies.baselines import BASELINES

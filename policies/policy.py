@@ -55,6 +55,7 @@ class PolicySpec:
         checkpoint: where it was loaded from, as shown to the user; "" if there is none.
         device: the device that it runs on.
         files_sha256: file → hash, for every file of the checkpoint that a number depends on.
+        server: what is known of the server that plans; {} if this process plans.
     """
 
     type: str
@@ -84,6 +85,12 @@ class PolicySpec:
     checkpoint: str = ""
     device: str = "cpu"
     files_sha256: Mapping[str, str] = field(default_factory=dict)
+    server: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def draws_own_noise(self) -> bool:
+        """Return whether no seed decides its plans, so that no episode can be repeated."""
+        return self.stochastic and self.seedable is False
 
 
 @dataclass

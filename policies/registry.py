@@ -9,6 +9,8 @@ from sim.user_code import check_import_string, find_entry_points
 BASELINE_NAMES = ("zero", "random", "scripted", "replay")
 # Baselines that are tied to the environment that they were made with.
 EXPERT_NAMES = ("scripted", "replay")
+# A policy behind `--server`.
+REMOTE_NAME = "remote"
 # Installed packages register policies of their own in this group of entry points.
 ENTRY_POINT_GROUP = "whisker.policies"
 
@@ -38,14 +40,14 @@ def default_checkpoint(policy_type: str, env: str | None = None) -> str | None:
 def resolve_policy_name(name: str) -> str:
     """Return the canonical name of a policy.
 
-    It is a baseline, lerobot's name for a policy type, or an entry point or import string of the
-    user's own.
+    It is a baseline, `REMOTE_NAME`, lerobot's name for a policy type, or an entry point or import
+    string of the user's own.
 
     Raises:
         UnknownNameError: no policy has that name; the message lists the closest names.
         WhiskerError: a name with a colon is not a valid import string.
     """
-    known = (*LEROBOT_TYPES, *ALIASES, *BASELINE_NAMES)
+    known = (*LEROBOT_TYPES, *ALIASES, *BASELINE_NAMES, REMOTE_NAME)
     if name in known:
         return resolve_alias(name)
     if ":" in name:

@@ -28,9 +28,10 @@ def check_reset(context: CheckContext) -> Findings:
     if not difference > 0:
         yield fine("reset", "two identical episodes begin with the same plan", "bit by bit")
     elif context.policy.seedable is False:
+        who = "the server draws" if context.policy.server else "the policy draws"
         yield warn(
             "reset",
-            "the policy draws from its own random generators, as it declares",
+            f"{who} from its own random generators, as it declares",
             evidence,
             "Its numbers hold only for many episodes: no single episode can be repeated.",
         )

@@ -85,6 +85,7 @@ def _describe_policy(description: RunDescription) -> Facts:
     for file, sha256 in policy.files_sha256.items():
         if file in _WEIGHTS:
             facts.append(Fact("weights", f"sha256 {_shorten(sha256)}"))
+    facts += [Fact(f"server's {name}", value) for name, value in policy.server.items()]
     facts.append(Fact("executed", f"{n_executed} of {policy.chunk_size} actions a plan"))
     facts.append(Fact("device", policy.device))
     return tuple(facts)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from eval.episode_row import EpisodeRow
 from eval.run import Run
-from eval.run_description import RunDescription
+from eval.run_description import RunDescription, describe_noise
 from viz.report.provenance import name_commit
 from viz.report.wording import count_of, format_command
 
@@ -14,6 +14,7 @@ def describe_remarks(run: Run) -> tuple[str, ...]:
     remarks = (
         _describe_missing(run),
         str(run.description.decision or ""),
+        describe_noise(run.description.policy),
         _describe_crashes(run.rows),
         _describe_certainty(run.rows),
         _describe_old_rules(run.description),

@@ -5,7 +5,7 @@ from dataclasses import MISSING, fields, is_dataclass
 from enum import StrEnum
 from functools import cache
 from types import UnionType
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 # Annotation → the JSON types that it accepts. JSON may write 1.0 as 1.
 _SCALARS: dict[Any, tuple[type, ...]] = {
@@ -44,6 +44,8 @@ def decode(
         return _decode_union(arguments, value, name)
     if is_dataclass(kind):
         return _decode_fields(kind, _checked(value, (dict,), name), name)
+    if origin is Literal:
+        return _decode_choice(arguments, value, name)
     if origin is tuple:
         return _decode_tuple(arguments, _checked(value, (list,), name), name)
     if origin is Mapping:
@@ -69,6 +71,16 @@ def _decode_union(
     if value is None or len(others) > 1:
         return value
     return decode(others[0], value, name)
+
+
+def _decode_choice(
+    choices: tuple[Any, ...],
+    value: Any,
+    name: str,
+) -> Any:
+    if value not in choices:
+        raise ValueError(f"{value!r} as {name}, not {' or '.join(map(repr, choices))}")
+    return value
 
 
 def _decode_tuple(

@@ -1,0 +1,1 @@
+"""Policies that run in another process or on another machine, behind a websocket."""

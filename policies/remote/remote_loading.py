@@ -1,0 +1,35 @@
+"""Connects to the policy behind `--server`."""
+
+from policies.config import PolicyConfig
+from policies.policy import Policy
+from policies.registry import REMOTE_NAME
+from policies.remote.connection import Connection
+from policies.remote.remote_policy import RemotePolicy
+from policies.remote.server_flags import check_server_flags
+from policies.remote.wires import shipped_wires
+from sim.errors import WhiskerError
+from sim.spec import EnvSpec
+
+
+def load_remote_policy(address: str | None, wire_name: str | None, env: EnvSpec) -> Policy:
+    """Connect to a policy server.
+
+    Args:
+        address: the value of --server.
+        wire_name: the value of --wire.
+        env: the environment that the policy acts in.
+
+    Raises:
+        WhiskerError: a flag is missing, or there is no such server.
+    """
+    check_server_flags(PolicyConfig(REMOTE_NAME, server=address, wire=wire_name))
+    assert address is not None
+    connection = Connection(address)
+    if wire_name is None:
+        raise WhiskerError(
+            f"policy server {address}",
+            expected=f"--wire {'|'.join(shipped_wires())}, or a TOML file of your own",
+            got="none",
+            hint="The server does not say under which keys it looks for images and state.",
+        )
+    return RemotePolicy(connection, wire_name, env)
