@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float, Float64
 
 from eval.config import FIRST_DEMO_EPISODE, DemoConfig
+from sim.capabilities import HasExpert, require
 from sim.env import Env, Expert, episode_rng
 from sim.errors import WhiskerError
 from sim.families import DemoRequest
@@ -136,7 +137,12 @@ def record(config: DemoConfig, on_episode: Callable[[int, bool], None]) -> int:
     from policies.lerobot_dataset import DemonstrationWriter
 
     with closing(make_env(config.env)) as env:
-        writer = DemonstrationWriter(config.output, env.spec, config.videos)
+        writer = DemonstrationWriter(
+            config.output,
+            env.spec,
+            config.videos,
+            has_goal_position=isinstance(env, VariesDemonstrations),
+        )
         record_demonstrations(config, env, writer, on_episode)
     return config.episodes
 
@@ -152,13 +158,7 @@ def record_demonstrations(
     Args:
         on_episode: told the number kept so far and whether this one succeeded.
     """
-    if not isinstance(env, VariesDemonstrations):
-        raise WhiskerError(
-            f"demonstrations in {env.spec.name!r}",
-            expected="an environment whose expert's path can be varied (place_arm, "
-            "joint_target_rad, action_for, goal_pos_world)",
-            got="one without",
-        )
+    require(env, HasExpert, "demonstrations")
     n_kept = 0
     index = config.first_episode
     while n_kept < config.episodes:
@@ -179,12 +179,24 @@ def record_demonstrations(
 
 def _record_episode(
     config: DemoConfig,
+    env: Env,
+    writer: "DemonstrationWriter",
+    episode_index: int,
+) -> bool:
+    env.reset(episode_index)
+    if isinstance(env, VariesDemonstrations):
+        return _record_varied(config, env, writer, episode_index)
+    return _record_as_it_is(require(env, HasExpert, "demonstrations"), writer)
+
+
+def _record_varied(
+    config: DemoConfig,
     env: VariesDemonstrations,
     writer: "DemonstrationWriter",
     episode_index: int,
 ) -> bool:
+    """Record an episode that may begin elsewhere and may be perturbed on its way."""
     rng = episode_rng(env.spec.task, episode_index, _PERTURBATION_STREAM)
-    env.reset(episode_index)
     expert = env.make_expert()
     if rng.random() < config.near_object:
         offset_m = rng.uniform([-0.05, -0.05, 0.02], [0.05, 0.05, 0.10])
@@ -199,5 +211,24 @@ def _record_episode(
         writer.add_frame(observation, action, position, env.goal_pos_world())
         executed_rad = env.joint_target_rad(action) + noise.sample(quiet=expert.is_precise)
         if env.step(env.action_for(executed_rad)).success:
+            return True
+    return False
+
+
+def _record_as_it_is(
+    env: HasExpert,
+    writer: "DemonstrationWriter",
+) -> bool:
+    """Record an episode of an expert whose path cannot be varied."""
+    expert = env.make_expert()
+    spec = env.spec
+    for _ in range(spec.max_steps):
+        observation = env.observe()
+        position = env.progress()[0].object_pos_world
+        action = np.clip(expert.action(), spec.action.low, spec.action.high).astype(np.float32)
+        writer.add_frame(
+            observation, action, np.full(3, np.nan) if position is None else position, None
+        )
+        if env.step(action).success:
             return True
     return False
