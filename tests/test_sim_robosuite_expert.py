@@ -81,7 +81,6 @@ MISTAKES = [
     ("Stack", "release_beside", Outcome.MISSED_GOAL, "over_goal", Event.LET_GO),
     ("Stack", "stop_over_goal", Outcome.TIMEOUT, "released", Event.NOT_RELEASED),
     ("PickPlaceCan", "open_half_way", Outcome.DROPPED_DURING_TRANSPORT, "over_goal", Event.LET_GO),
-    ("PickPlaceCan", "release_beside", Outcome.MISSED_GOAL, "over_goal", Event.LET_GO),
     ("Door", "never_turn", Outcome.TIMEOUT, "unlatched", Event.STALLED),
     ("Door", "stop_half_way", Outcome.TIMEOUT, "opened", Event.STALLED),
 ]

@@ -35,7 +35,7 @@ class RobosuiteExpert:
         never_close      never_picked_up
         never_lift       never_picked_up, in Lift
         open_half_way    dropped_during_transport
-        release_beside   missed_goal
+        release_beside   missed_goal (in a bin: dropped, if it comes down beyond `near_goal_m`)
         stop_over_goal   timeout, since the object is still held
         never_turn       timeout, since the door is still latched
         stop_half_way    timeout, since the door is not open far enough
