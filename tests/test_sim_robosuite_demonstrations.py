@@ -44,7 +44,11 @@ def demo_file(demonstrations, tmp_path_factory):
 
 
 def reset_as_robomimic(stock, model_xml, state):
-    """Do what robomimic's `EnvRobosuite.reset_to` does, and return its observation."""
+    """Do what robomimic's `EnvRobosuite.reset_to` does in a new environment.
+
+    In one that has been used, the gripper keeps its last command.
+    """
+    stock.robots[0].gripper.current_action = np.zeros(2)
     stock.reset_from_xml_string(stock.edit_model_xml(model_xml))
     stock.sim.reset()
     stock.sim.set_state_from_flattened(state)

@@ -104,6 +104,8 @@ class RobosuiteTaskEnv(RobosuiteEnv):
     def _reset_to(self, demonstration: Demonstration) -> None:
         """Load the model and the first state of a demonstration, as robomimic's `reset_to` does."""
         env = self._env
+        # This reset keeps the robot, and with it the command that the gripper had last.
+        env.robots[0].gripper.current_action = np.zeros(2)
         env.reset_from_xml_string(env.edit_model_xml(demonstration.model_xml))
         env.sim.reset()
         env.sim.set_state_from_flattened(demonstration.init_state)
