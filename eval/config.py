@@ -33,6 +33,7 @@ class DemoConfig:
         first_episode: index of the first. Default: far from evaluation's; in LIBERO 0, of its own
             init states.
         near_object: fraction of episodes that begin with the gripper somewhere above the block.
+            This and the next two are for the SO-101; elsewhere the expert is recorded as it is.
         noisy: fraction of episodes whose executed targets are perturbed while the recorded ones
             stay clean (DART, Laskey et al. 2017): the policy sees how to come back.
         noise_deg: standard deviation of that Ornstein-Uhlenbeck noise, a joint.
@@ -67,11 +68,12 @@ class EnvConfig:
             succeed); so101/pick_place@scene.xml takes a MuJoCo model of your own. A LIBERO suite
             stands for all of its tasks: libero_spatial, libero_object, libero_goal, libero_10,
             libero_90, and those of LIBERO-PRO; <suite>/3, or a task's name, is one of them;
-            <suite>,<suite> runs both. --list-envs shows all. my_package.my_module:family/task is an
-            environment of your own (sim.families.EnvFamily). auto: where the shipped checkpoint was
-            trained, or the environment of --demos, else so101/pick_place.
-        control: how LIBERO's end-effector actions are read: as differences from where the arm is,
-            or as absolute poses. Default: delta. Other environments have no such choice.
+            <suite>,<suite> runs both. robosuite/Lift is a task of robosuite. --list-envs shows all.
+            my_package.my_module:family/task is an environment of your own (sim.families.EnvFamily).
+            auto: where the shipped checkpoint was trained, or the environment of --demos, else
+            so101/pick_place.
+        control: how end-effector actions are read in LIBERO and robosuite: as differences from
+            where the arm is, or as absolute poses. Default: delta. The SO-101 has no such choice.
         init_grid: begin the episodes on a regular grid of initial states, in place of drawn ones.
             10x10 is a grid of the object's x and y; 'object x=8,object yaw=4' names the numbers.
             Each cell is one episode, unless --episodes says otherwise.
@@ -247,8 +249,8 @@ class EvalConfig(SubjectConfig):
         first_episode: index of the first.
         batch: episodes whose plans are made together in one forward pass. The last bits of a plan
             depend on this number, but not on the other episodes.
-        demos: LIBERO demonstrations (HDF5) that --policy replay repeats: episode k begins as the
-            k-th did, and the environment is that of the file.
+        demos: demonstrations of LIBERO or robomimic (HDF5) that --policy replay repeats: episode k
+            begins as the k-th did, and the environment is that of the file.
         resume: finish an interrupted run; what its numbers depend on is taken from it.
         doctor: let the doctor refuse; --no-doctor runs in spite of its errors, and the run says so.
         list_envs: show the environments and suites, and do nothing else. With words behind it:

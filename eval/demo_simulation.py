@@ -7,8 +7,8 @@ import numpy as np
 from jaxtyping import Float, Float64
 
 from eval.config import DemoConfig
+from sim.capabilities import HasExpert, require
 from sim.env import Env, Expert, episode_rng
-from sim.errors import WhiskerError
 from sim.observation import Observation
 from sim.registry import make_env
 
@@ -81,29 +81,13 @@ class TargetNoise:
         return self._gain * self._noise
 
 
-def check_varies(env: Env) -> VariesDemonstrations:
-    """Return the environment if its demonstrations can be varied.
-
-    Raises:
-        WhiskerError: they cannot.
-    """
-    if not isinstance(env, VariesDemonstrations):
-        raise WhiskerError(
-            f"demonstrations in {env.spec.name!r}",
-            expected="an environment whose expert's path can be varied (place_arm, "
-            "joint_target_rad, action_for, goal_pos_world)",
-            got="one without",
-        )
-    return env
-
-
 class DemoFrame(NamedTuple):
     """What `DemonstrationWriter.add_frame` takes."""
 
     observation: Observation
     action: Float[np.ndarray, " action_dim"]
     object_pos_world: Float[np.ndarray, "3"]
-    goal_pos_world: Float[np.ndarray, "3"]
+    goal_pos_world: Float[np.ndarray, "3"] | None
 
 
 class DemoSimulation:
@@ -111,7 +95,7 @@ class DemoSimulation:
 
     def __init__(self, config: DemoConfig) -> None:
         self._config = config
-        self._env = check_varies(make_env(config.env))
+        self._env = make_env(config.env)
 
     def run(self, episode_index: int) -> list[DemoFrame] | None:
         """Return the frames of an episode; None if it failed."""
@@ -129,7 +113,7 @@ class DemoSimulation:
 
 def simulate_demonstration(
     config: DemoConfig,
-    env: VariesDemonstrations,
+    env: Env,
     episode_index: int,
     add_frame: Callable[..., None],
 ) -> bool:
@@ -138,8 +122,20 @@ def simulate_demonstration(
     Args:
         add_frame: called at every step with what a `DemoFrame` has.
     """
-    rng = episode_rng(env.spec.task, episode_index, _PERTURBATION_STREAM)
     env.reset(episode_index)
+    if isinstance(env, VariesDemonstrations):
+        return _simulate_varied(config, env, episode_index, add_frame)
+    return _simulate_as_it_is(require(env, HasExpert, "demonstrations"), add_frame)
+
+
+def _simulate_varied(
+    config: DemoConfig,
+    env: VariesDemonstrations,
+    episode_index: int,
+    add_frame: Callable[..., None],
+) -> bool:
+    """Roll out an episode that may begin elsewhere and may be perturbed on its way."""
+    rng = episode_rng(env.spec.task, episode_index, _PERTURBATION_STREAM)
     expert = env.make_expert()
     if rng.random() < config.near_object:
         offset_m = rng.uniform([-0.05, -0.05, 0.02], [0.05, 0.05, 0.10])
@@ -154,5 +150,19 @@ def simulate_demonstration(
         add_frame(observation, action, position, env.goal_pos_world())
         executed_rad = env.joint_target_rad(action) + noise.sample(quiet=expert.is_precise)
         if env.step(env.action_for(executed_rad)).success:
+            return True
+    return False
+
+
+def _simulate_as_it_is(env: HasExpert, add_frame: Callable[..., None]) -> bool:
+    """Roll out an episode of an expert whose path cannot be varied."""
+    expert = env.make_expert()
+    spec = env.spec
+    for _ in range(spec.max_steps):
+        observation = env.observe()
+        position = env.progress()[0].object_pos_world
+        action = np.clip(expert.action(), spec.action.low, spec.action.high).astype(np.float32)
+        add_frame(observation, action, np.full(3, np.nan) if position is None else position, None)
+        if env.step(action).success:
             return True
     return False

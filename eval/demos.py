@@ -11,9 +11,9 @@ from eval.config import FIRST_DEMO_EPISODE, DemoConfig
 from eval.demo_simulation import (
     DemoSimulation,
     VariesDemonstrations,
-    check_varies,
     simulate_demonstration,
 )
+from sim.capabilities import HasExpert, require
 from sim.env import Env
 from sim.errors import WhiskerError
 from sim.families import DemoRequest
@@ -86,7 +86,12 @@ def record(config: DemoConfig, on_episode: Callable[[int, bool], None]) -> int:
     from policies.lerobot_dataset import DemonstrationWriter
 
     with closing(make_env(config.env)) as env:
-        writer = DemonstrationWriter(config.output, env.spec, config.videos)
+        writer = DemonstrationWriter(
+            config.output,
+            env.spec,
+            config.videos,
+            has_goal_position=isinstance(env, VariesDemonstrations),
+        )
         each_gb = family.memory_gb(renders=True) + SIMULATOR_GB
         each_gb += _N_COPIES * _compute_images_gb(env.spec)
         n_workers = _count_workers(config, each_gb)
@@ -117,7 +122,7 @@ def record_demonstrations(
         env: what one worker, this process, records in. Several make environments of their own.
         on_episode: told the number kept so far and whether this one succeeded.
     """
-    env = check_varies(env)
+    require(env, HasExpert, "demonstrations")
     if n_workers == 1:
         episodes = _record_here(config, env, writer)
     else:
@@ -140,9 +145,7 @@ def record_demonstrations(
     writer.finalize()
 
 
-def _record_here(
-    config: DemoConfig, env: VariesDemonstrations, writer: "DemonstrationWriter"
-) -> Generator[bool]:
+def _record_here(config: DemoConfig, env: Env, writer: "DemonstrationWriter") -> Generator[bool]:
     """Yield whether each episode succeeded, once its frames are with the writer."""
     for episode_index in count(config.first_episode):
         yield simulate_demonstration(config, env, episode_index, writer.add_frame)

@@ -22,7 +22,7 @@ from eval.trajectory import Trajectory, Verdict
 from sim.env import IK_TOLERANCE_M
 from sim.errors import WhiskerError
 from sim.goals.articulated import ARTICULATED
-from sim.goals.pick_and_place import PICK_AND_PLACE
+from sim.goals.pick_and_place import PICK_AND_PLACE, PICKING_STAGES
 
 ROWS_FILE = "episodes.jsonl"
 
@@ -39,7 +39,8 @@ class EpisodeRow:
             caught nothing; the last step of a success. None in older rows, which do not have it.
         decisive_event: event at the decisive step (`eval.outcome.Event`), or one that only a newer
             version knows; None in older rows.
-        max_object_height_m: None for an articulated goal, and without any moment recorded.
+        max_object_height_m: None for a goal without this measure, e.g. an articulated one, and
+            without any moment recorded.
         final_goal_distance_m: None in the same cases.
         n_clipped_steps: steps whose action left the actuators' range.
         error: "" or the crash.
@@ -126,6 +127,11 @@ class EpisodeRow:
         if self.kind_of_goal == PICK_AND_PLACE.name:
             return tuple(PICK_AND_PLACE.stages)
         return self.stages or ()
+
+    @property
+    def is_pick(self) -> bool:
+        """Return whether the goal is one in which an object is picked up."""
+        return set(self.goal_stages) >= PICKING_STAGES
 
     @property
     def recorded_stages(self) -> tuple[str, ...]:
@@ -228,9 +234,10 @@ def _goal_columns(trajectory: Trajectory | None) -> dict[str, Any]:
         "final_goal_distance_m": final.get("goal_distance_m"),
         "final_joint_progress": final.get("joint_progress"),
     }
-    if goal.kind == PICK_AND_PLACE.name:
-        columns["max_object_height_m"] = float(trajectory.measures["object_height_m"].max())
-    elif goal.kind != ARTICULATED.name:
+    heights_m = trajectory.measures.get("object_height_m")
+    if heights_m is not None:
+        columns["max_object_height_m"] = float(heights_m.max())
+    if goal.kind not in (PICK_AND_PLACE.name, ARTICULATED.name):
         columns["goal_kind"] = goal.kind
         columns["stages"] = goal.stages
         columns["final_measures"] = final

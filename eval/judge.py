@@ -11,10 +11,18 @@ from dataclasses import dataclass
 
 from eval.articulated_rules import judge_articulated, was_moved
 from eval.outcome import Event, Outcome
-from eval.pick_and_place_rules import judge_pick_and_place, was_picked_up
+from eval.pick_and_place_rules import (
+    judge_lift,
+    judge_pick_and_place,
+    was_grasped,
+    was_picked_up,
+)
 from eval.trajectory import Trajectory, Verdict, find_best, find_undoing, or_end
 from sim.goals.articulated import ARTICULATED
+from sim.goals.insert import INSERT
+from sim.goals.lift import LIFT
 from sim.goals.pick_and_place import PICK_AND_PLACE
+from sim.goals.stack import STACK
 
 
 @dataclass(frozen=True)
@@ -107,6 +115,9 @@ def was_begun_by_stages(trajectory: Trajectory) -> bool:
 # Name of the kind → its rules.
 RULES: dict[str, Rules] = {
     PICK_AND_PLACE.name: Rules(judge_pick_and_place, was_picked_up),
+    STACK.name: Rules(judge_pick_and_place, was_picked_up),
+    INSERT.name: Rules(judge_pick_and_place, was_picked_up),
+    LIFT.name: Rules(judge_lift, was_grasped),
     ARTICULATED.name: Rules(judge_articulated, was_moved),
 }
 _GENERAL_RULES = Rules(judge_by_stages, was_begun_by_stages)

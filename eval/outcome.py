@@ -9,8 +9,6 @@ colour of its own, and counted separately.
 from dataclasses import dataclass
 from enum import StrEnum
 
-from sim.goals.pick_and_place import PICK_AND_PLACE
-
 # The version of the rules that make the outcomes. Rows made by different rules are not comparable,
 # so `run.json` stores the version. Rules 1 counted a single moment of contact as a grasp and 5 cm
 # as a pick-up, and had no decisive step.
@@ -57,10 +55,10 @@ class OutcomeFacts:
         letter: letter in a cell of its colour, for readers who cannot see the colours.
         mark: mark on a map as an SVG path, in a square from -1 to 1.
         is_judged: whether the episode ran to its end. Other episodes are in no rate.
-        picked_up: with a goal of pick and place, whether the object was picked up; None if this is
-            not known.
-        dropped: with a goal of pick and place, whether the object came down in a wrong place.
-        kind: the kind of goal that alone can end so; "" if every kind can.
+        picked_up: with a goal in which an object is picked up, whether it was; None if this is not
+            known.
+        dropped: with such a goal, whether the object came down in a wrong place.
+        needs_pick: whether only such goals can end so.
     """
 
     light: str
@@ -70,7 +68,7 @@ class OutcomeFacts:
     is_judged: bool = True
     picked_up: bool | None = None
     dropped: bool = False
-    kind: str = ""
+    needs_pick: bool = False
 
 
 @dataclass(frozen=True)
@@ -97,7 +95,7 @@ _PLUS = "M-.3 -1H.3V-.3H1V.3H.3V1H-.3V.3H-1V-.3H-.3Z"
 OUTCOMES: dict[str, OutcomeFacts] = {
     Outcome.SUCCESS: OutcomeFacts("#0a8f6a", "#2fbf95", "", _CIRCLE, picked_up=True),
     Outcome.NEVER_PICKED_UP: OutcomeFacts(
-        "#b5331f", "#e0604a", "N", _CROSS, picked_up=False, kind=PICK_AND_PLACE.name
+        "#b5331f", "#e0604a", "N", _CROSS, picked_up=False, needs_pick=True
     ),
     Outcome.DROPPED_DURING_TRANSPORT: OutcomeFacts(
         "#cf7b00",
@@ -106,7 +104,7 @@ OUTCOMES: dict[str, OutcomeFacts] = {
         _TRIANGLE,
         picked_up=True,
         dropped=True,
-        kind=PICK_AND_PLACE.name,
+        needs_pick=True,
     ),
     Outcome.MISSED_GOAL: OutcomeFacts(
         "#5f35a8",
@@ -115,9 +113,9 @@ OUTCOMES: dict[str, OutcomeFacts] = {
         _DIAMOND,
         picked_up=True,
         dropped=True,
-        kind=PICK_AND_PLACE.name,
+        needs_pick=True,
     ),
-    # With a goal of pick and place the object was carried, but the task was not done in time.
+    # With a goal in which an object is picked up, it was carried, but not in time.
     Outcome.TIMEOUT: OutcomeFacts("#4a98e0", "#85c2fa", "T", _SQUARE, picked_up=True),
     # A crash of the environment or the policy is never a failure of the policy.
     Outcome.ERROR: OutcomeFacts("#2f353c", "#dfe4e9", "E", _SQUARE, is_judged=False),

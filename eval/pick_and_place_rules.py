@@ -1,4 +1,4 @@
-"""The rules for a goal of pick and place.
+"""The rules for goals of pick and place, and for the kinds with the same stages or the first three.
 
 A grasp is contact with both jaws that lasts for `held_steps` or raises the object by `raised_m`. If
 the object is clear of the table during a grasp, it is carried. An episode that did not succeed is
@@ -36,6 +36,16 @@ def judge_pick_and_place(trajectory: Trajectory) -> Verdict:
     if carries[-1].end > trajectory.last_step:
         return _judge_still_carried(trajectory, carries[-1])
     return _judge_after_carry(trajectory, carries[-1])
+
+
+def was_grasped(trajectory: Trajectory) -> bool:
+    """Return whether the object was ever held."""
+    return bool(_find_held(trajectory))
+
+
+def judge_lift(trajectory: Trajectory) -> Verdict:
+    """Return the verdict on an episode that did not lift its object: it was never picked up."""
+    return _judge_never_picked_up(trajectory, _find_held(trajectory))
 
 
 def _find_held(trajectory: Trajectory) -> list[Grasp]:

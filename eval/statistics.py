@@ -10,7 +10,6 @@ import numpy as np
 from eval.episode_row import EpisodeRow, Rows
 from eval.outcome import OUTCOMES, find_facts
 from eval.proportions import compute_wilson_interval
-from sim.goals.pick_and_place import PICK_AND_PLACE
 
 
 @dataclass(frozen=True)
@@ -27,7 +26,7 @@ class RunSummary:
         n_unknown: rows whose outcome this version does not know. They count as judged and not as
             successes, and are in neither of the next two rates.
         pick_rate: share of episodes in which the object was picked up, among those that are judged
-            by a pick and place goal.
+            by a goal in which one is (`EpisodeRow.is_pick`).
         drop_rate: share of the picked-up in which the object came down outside the goal.
         ik_failure_rate: share of all their control steps; nan if the environment takes joints.
     """
@@ -68,7 +67,7 @@ def summarise(rows: Rows) -> RunSummary:
     """Return the summary of the rows."""
     judged = [row for row in rows if row.is_judged]
     successes = [row for row in judged if row.success]
-    picks = [find_facts(row.outcome) for row in judged if row.kind_of_goal == PICK_AND_PLACE.name]
+    picks = [find_facts(row.outcome) for row in judged if row.is_pick]
     n_picked = sum(facts.picked_up is True for facts in picks)
     n_known_picks = sum(facts.picked_up is not None for facts in picks)
     n_dropped = sum(facts.dropped for facts in picks)
@@ -144,9 +143,11 @@ def count_met_stages(row: EpisodeRow) -> int | None:
 
 def _count_outcomes(rows: Rows) -> dict[str, int]:
     counts = Counter(str(row.outcome) for row in rows)
-    kinds = {"", *(row.kind_of_goal for row in rows)}
+    has_picks = any(row.is_pick for row in rows)
     possible = [
-        str(name) for name, facts in OUTCOMES.items() if counts[name] or facts.kind in kinds
+        str(name)
+        for name, facts in OUTCOMES.items()
+        if counts[name] or has_picks or not facts.needs_pick
     ]
     unknown = sorted(counts.keys() - OUTCOMES.keys())
     return {name: counts[name] for name in [*possible, *unknown]}

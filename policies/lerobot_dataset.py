@@ -29,18 +29,27 @@ _INFO_FILE = Path("meta", "info.json")
 class DemonstrationWriter:
     """Writes episodes one frame at a time; only kept episodes reach the disk.
 
-    In addition to lerobot's inputs and actions, each frame has the true positions of the object and
-    of the middle of the goal (m, world). Their keys do not begin with `observation.`, so that no
-    policy takes them for inputs. Each frame has the instruction of its episode as lerobot's `task`.
+    In addition to lerobot's inputs and actions, each frame has the true position of the object, and
+    if the environment knows it that of the middle of the goal (m, world). Their keys do not begin
+    with `observation.`, so that no policy takes them for inputs. Each frame has the instruction of
+    its episode as lerobot's `task`.
     """
 
-    def __init__(self, root: Path, spec: EnvSpec, use_videos: bool) -> None:
+    def __init__(
+        self,
+        root: Path,
+        spec: EnvSpec,
+        use_videos: bool,
+        *,
+        has_goal_position: bool = True,
+    ) -> None:
         """Create the dataset.
 
         Args:
             root: a folder that does not exist yet.
             use_videos: True: small, lossy videos. False: lossless images, so that training and
                 evaluation use exactly the same images.
+            has_goal_position: whether the frames have the position of the goal.
 
         Raises:
             WhiskerError: the folder exists, or cannot be written.
@@ -60,7 +69,7 @@ class DemonstrationWriter:
                 root=root,
                 fps=round(1 / spec.control_dt_s),
                 robot_type=family_of(spec.name).robot_type,
-                features=_features(spec, use_videos),
+                features=_features(spec, use_videos, has_goal_position),
                 use_videos=use_videos,
                 image_writer_threads=2,
             )
@@ -76,15 +85,17 @@ class DemonstrationWriter:
         observation: Observation,
         action: Float[np.ndarray, " action_dim"],
         object_pos_world: Float[np.ndarray, "3"],
-        goal_pos_world: Float[np.ndarray, "3"],
+        goal_pos_world: Float[np.ndarray, "3"] | None,
     ) -> None:
+        """Add a frame to the episode; the goal's position is None if the frames have none."""
         frame = {
             "observation.state": observation.state,
             "action": np.asarray(action, np.float32),
             OBJECT_POSITION_KEY: np.asarray(object_pos_world, np.float32),
-            GOAL_POSITION_KEY: np.asarray(goal_pos_world, np.float32),
             "task": observation.instruction,
         }
+        if goal_pos_world is not None:
+            frame[GOAL_POSITION_KEY] = np.asarray(goal_pos_world, np.float32)
         for camera, image in observation.images.items():
             frame[f"{_IMAGE_PREFIX}{camera}"] = image
         self._dataset.add_frame(frame)
@@ -107,8 +118,8 @@ class DemonstrationFrames:
     Attributes:
         images: camera → `(frame, 3, height_px, width_px)` uint8.
         state, action: `(frame, dim)` float32.
-        object_pos_world, goal_pos_world: `(frame, 3)` float32, m. The goal is nan for older
-            datasets, which do not have it.
+        object_pos_world, goal_pos_world: `(frame, 3)` float32, m. The goal is nan for
+            datasets that do not have it.
         episode_index: `(frame,)`; the frames of an episode are consecutive.
         instruction_index: `(frame,)`, index into `instructions`.
         instructions: the distinct instructions.
@@ -314,8 +325,15 @@ def _check_version(root: Path) -> None:
     )
 
 
-def _features(spec: EnvSpec, use_videos: bool) -> dict[str, dict]:
+def _features(
+    spec: EnvSpec,
+    use_videos: bool,
+    has_goal_position: bool,
+) -> dict[str, dict]:
     """Return lerobot's description of the features that a frame has."""
+    positions = {OBJECT_POSITION_KEY: _vector("xyz")}
+    if has_goal_position:
+        positions[GOAL_POSITION_KEY] = _vector("xyz")
     images = {}
     for camera in spec.cameras:
         images[f"{_IMAGE_PREFIX}{camera.name}"] = {
@@ -327,8 +345,7 @@ def _features(spec: EnvSpec, use_videos: bool) -> dict[str, dict]:
         "observation.state": _vector(spec.state_names),
         **images,
         "action": _vector(spec.action.names),
-        OBJECT_POSITION_KEY: _vector("xyz"),
-        GOAL_POSITION_KEY: _vector("xyz"),
+        **positions,
     }
 
 

@@ -17,6 +17,7 @@ from sim.user_code import describe_error, import_attribute, look_in_current_dire
 # point of the group: `family/task`.
 FAMILIES: dict[str, str] = {
     "so101": "sim.so101.family:FAMILY",
+    "robosuite": "sim.robosuite_tasks.family:FAMILY",
     "libero": "sim.libero_bench.family:FAMILY",
 }
 ENTRY_POINT_GROUP = "whisker.envs"

@@ -87,6 +87,8 @@ class EnvFamily:
         advice_on_control: what to do instead of `--control` if there is no such choice.
         square_images: whether its recordings, and therefore its videos, are square.
         viewer_camera: camera for people only; no policy may use it. "" if there is none.
+        why_objects_settle: reason why objects move in the first observation, if the published
+            environments begin like that. "" if objects are at rest.
         has_expert_for_all: whether the scripted expert can solve every task. If it then fails,
             something is wrong with the scene.
         demo_suffixes: suffixes of the files in which its demonstrations are recorded, in a format
@@ -105,6 +107,7 @@ class EnvFamily:
     advice_on_control: str = "Leave it out."
     square_images: bool = False
     viewer_camera: str = ""
+    why_objects_settle: str = ""
     has_expert_for_all: bool = True
     demo_suffixes: tuple[str, ...] = ()
     refused_policies: Mapping[str, RefusedPolicy] = {}

@@ -110,7 +110,7 @@ def env_of_demonstrations(demos: Path) -> str:
             return env_name
     raise WhiskerError(
         f"demonstrations {str(demos)!r}",
-        expected="a file of LIBERO demonstrations (HDF5)",
+        expected="a file of LIBERO's or robomimic's demonstrations (HDF5)",
     )
 
 
@@ -191,10 +191,11 @@ def make_env(
 
     Args:
         name: a registry name. `so101/pick_place@scene.xml` uses the user's MuJoCo model.
-            `<LIBERO task>@demos.hdf5` starts episode k where the k-th demonstration started.
+            `<task>@demos.hdf5` of LIBERO or robosuite starts episode k where the k-th demonstration
+            started.
         image_sizes: camera → (height_px, width_px) of exactly the cameras to observe. None: the
             environment's own cameras in their own size.
-        control: how LIBERO's actions are read; None: as differences.
+        control: how actions are read in LIBERO and robosuite; None: as differences.
         init_grid: the grid on which its episodes begin (`sim.init_grid`); None: they are drawn.
         in_own_process: let it live in a process of its own, which some families always do.
 

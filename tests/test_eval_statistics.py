@@ -99,6 +99,18 @@ def test_an_articulated_goal_is_no_pick():
     assert isnan(summary.mean_max_object_height_m)
 
 
+def test_a_goal_of_another_kind_is_a_pick_if_its_object_is_grasped_and_lifted():
+    """Its outcomes are listed even if none of its episodes ended so."""
+    stack = {"goal_kind": "stack", "stages": ("reached", "grasped", "lifted", "placed")}
+    reach = {"goal_kind": "reach", "stages": ("near",), "max_object_height_m": None}
+    summary = summarise([row(0, Outcome.SUCCESS, **stack), row(1, Outcome.TIMEOUT, **reach)])
+    assert summary.pick_rate == 1.0
+    assert list(summary.outcomes) == [str(outcome) for outcome in Outcome]
+    summary = summarise([row(1, Outcome.TIMEOUT, **reach)])
+    assert isnan(summary.pick_rate)
+    assert list(summary.outcomes) == ["success", "timeout", "error"]
+
+
 def test_in_the_macro_average_each_task_counts_alike():
     rows = [row(i, Outcome.SUCCESS, task="easy") for i in range(8)]
     rows += [row(0, Outcome.MISSED_GOAL, task="hard"), crash(8, task="easy")]

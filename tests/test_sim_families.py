@@ -187,7 +187,7 @@ def test_a_task_that_cannot_name_a_folder_is_refused(outside):
 
 
 def test_a_control_is_refused_where_the_family_has_none(outside):
-    said = f"--control absolute in '{REACH}': expected an environment of LIBERO"
+    said = f"--control absolute in '{REACH}': expected an environment of robosuite or LIBERO"
     with pytest.raises(WhiskerError, match=said):
         make_env(REACH, {}, "absolute")
 

@@ -319,7 +319,8 @@ def test_an_unknown_camera_is_refused():
         make_libero(BOWL_ON_PLATE, {"wrist": (8, 8)})
 
 
-def test_the_sample_clock_is_robosuites():
+@pytest.mark.parametrize("n_samples", [1, 2])
+def test_the_sample_clock_is_robosuites(n_samples):
     from robosuite.utils.observables import Observable, sensor
 
     looks = []
@@ -332,8 +333,8 @@ def test_the_sample_clock_is_robosuites():
     observable = Observable("look", look, sampling_rate=20)
     observable.reset()
     clock = SampleClock(1 / 20, 0.002)
-    clock.restart()
-    for _ in range(2):
+    clock.restart(n_samples)
+    for _ in range(n_samples):
         observable.update(0.002, {}, force=True)
     # Within thirty seconds, rounding moves the sample from one physics step to another.
     for _ in range(25 * 600):

@@ -81,7 +81,7 @@ def test_control_is_liberos_alone():
     with pytest.raises(
         WhiskerError,
         match=(
-            r"absolute in 'so101/pick_place': expected an environment of LIBERO\. "
+            r"absolute in 'so101/pick_place': expected an environment of robosuite or LIBERO\. "
             r".*so101/pick_place_ee_delta"
         ),
     ):

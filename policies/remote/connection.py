@@ -141,7 +141,7 @@ class Connection:
 
     def _connect(self, limit_s: float) -> ClientConnection:
         end_s = time.monotonic() + limit_s
-        was_closed = False
+        has_failed = False
         while True:
             try:
                 return connect(
@@ -161,8 +161,8 @@ class Connection:
                 hint = "Start the server first, and check host and port."
                 raise self._error("a server", got, hint) from error
             except (WebSocketException, OSError) as error:
-                if isinstance(error, ConnectionClosed) and not was_closed:
-                    was_closed = True  # by a server that ends just now, or by one of another kind
+                if not has_failed:
+                    has_failed = True  # at a server that ends just now, or one of another kind
                     time.sleep(_RETRY_EVERY_S)
                     continue
                 hint = "Check host and port: it may be a server of another protocol."

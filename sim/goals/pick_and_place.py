@@ -4,6 +4,9 @@ from sim.arrays import Vector3
 from sim.env import Progress
 from sim.goals.goal import GoalKind
 
+# A goal of any kind that has these stages is one in which an object is picked up.
+PICKING_STAGES = frozenset({"grasped", "lifted"})
+
 PICK_AND_PLACE = GoalKind(
     name="pick_and_place",
     stages={

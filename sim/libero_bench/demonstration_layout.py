@@ -38,8 +38,8 @@ from typing import Any
 import numpy as np
 
 from sim.errors import UnknownNameError, WhiskerError
+from sim.robosuite.demonstration_reader import DemonstrationReader, as_float, check_finite
 
-ACTION_DIM = 7
 PUBLISHED_IMAGE_SIZE_PX = (128, 128)
 IMAGE_KEYS = ("agentview_rgb", "eye_in_hand_rgb")
 _WIDTHS: Mapping[str, int] = {
@@ -72,52 +72,10 @@ CONTROLLER: Mapping[str, Any] = {
     "interpolation": None,
     "ramp_ratio": 0.2,
 }
-REMAKE = "Download it again, or write it with LIBERO's scripts/create_dataset.py."
-_REMOVE = "Remove this demonstration from the file."
-
-
-def check_steps(
-    subject: str,
-    actions: np.ndarray,
-    states: np.ndarray,
-) -> None:
-    """Raise unless the actions are `(T, 7)`, the states `(T, state_dim)`, and all are finite."""
-    if not actions.size:
-        raise WhiskerError(
-            subject,
-            expected="actions",
-            got="none",
-            hint=_REMOVE,
-        )
-    if actions.ndim != 2 or actions.shape[1] != ACTION_DIM:
-        raise unreadable(
-            f"actions of {subject}",
-            f"(T, {ACTION_DIM}): 3 position, 3 axis-angle, 1 gripper",
-            f"{actions.shape}",
-        )
-    n_steps = len(actions)
-    if states.ndim != 2 or len(states) != n_steps:
-        raise unreadable(
-            f"states of {subject}",
-            f"one before each of {n_steps} actions, ({n_steps}, state_dim)",
-            f"{states.shape}",
-        )
-    _check_finite(f"actions of {subject}", actions)
-    _check_finite(f"states of {subject}", states)
-
-
-def unreadable(
-    subject: str,
-    expected: str,
-    got: str,
-) -> WhiskerError:
-    """Return the error for a file in another layout."""
-    return WhiskerError(
-        subject,
-        expected=expected,
-        got=got,
-        hint=REMAKE,
-    )
+READER = DemonstrationReader(
+    name_hint="Name a file of LIBERO's dataset, <task's name>_demo.hdf5.",
+    remake_hint="Download it again, or write it with LIBERO's scripts/create_dataset.py.",
+)
 
 
 def check_obs_keys(obs_keys: Collection[str], subject: str) -> None:
@@ -156,22 +114,5 @@ def check_obs(
             got=f"{array.shape}",
         )
     array = as_float(array)
-    _check_finite(name, array)
+    check_finite(name, array)
     return array
-
-
-def as_float(array: Any) -> np.ndarray:
-    """Return the array as float64."""
-    return np.asarray(array, dtype=np.float64)
-
-
-def _check_finite(subject: str, array: np.ndarray) -> None:
-    bad = np.argwhere(~np.isfinite(array))
-    if len(bad):
-        step, column = bad[0]
-        raise WhiskerError(
-            subject,
-            expected="finite numbers",
-            got=f"{array[step, column]} at step {step}, column {column}",
-            hint=_REMOVE,
-        )

@@ -19,13 +19,13 @@ from sim.libero_bench.demonstration_layout import (
     IMAGE_CONVENTION,
     IMAGE_KEYS,
     PUBLISHED_IMAGE_SIZE_PX,
+    READER,
     TAG,
-    as_float,
     check_obs,
     check_obs_keys,
-    check_steps,
 )
 from sim.libero_bench.fixture_poses import read_fixture_poses
+from sim.robosuite.demonstration_reader import as_float
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -74,7 +74,7 @@ class DemonstrationFile:
         subject = f"'demo_{self.n_demonstrations}' for {self._subject}"
         actions = as_float(actions)
         states = as_float(states)
-        check_steps(subject, actions, states)
+        READER.check_steps(subject, actions, states)
         largest = np.abs(actions).max()
         if largest > 1:
             raise WhiskerError(

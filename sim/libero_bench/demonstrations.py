@@ -1,9 +1,6 @@
 """Reads LIBERO's published demonstrations; `demonstration_layout` describes the files."""
 
-import json
-import re
-from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -18,14 +15,12 @@ from sim.libero_bench.demonstration_layout import (
     CONTROLLER,
     IMAGE_CONVENTION,
     IMAGE_KEYS,
-    REMAKE,
-    as_float,
+    READER,
     check_obs,
     check_obs_keys,
-    check_steps,
-    unreadable,
 )
 from sim.libero_bench.fixture_poses import BodyPose, read_fixture_poses
+from sim.robosuite.demonstration_reader import as_dict, as_float, as_text, list_names
 
 
 @dataclass(frozen=True)
@@ -69,8 +64,8 @@ def load_demonstrations(path: Path, *, obs_keys: Collection[str] = ()) -> list[D
         WhiskerError: the file does not exist, has another layout or is damaged, or its values
             cannot be replayed.
     """
-    with _open(path) as data:
-        return [_read(data, name, path, obs_keys) for name in _list_names(data, path)]
+    with READER.open(path) as data:
+        return [_read(data, name, path, obs_keys) for name in list_names(data, path)]
 
 
 def load_demonstration(
@@ -84,65 +79,14 @@ def load_demonstration(
     Raises:
         WhiskerError: as in `load_demonstrations`, or there is no such index.
     """
-    with _open(path) as data:
-        names = _list_names(data, path)
+    with READER.open(path) as data:
+        names = list_names(data, path)
         if not 0 <= index < len(names):
             raise WhiskerError(
                 f"demonstration {index} of {path}",
                 expected=f"an index from 0 to {len(names) - 1}",
             )
         return _read(data, names[index], path, obs_keys)
-
-
-@contextmanager
-def _open(path: Path) -> Iterator[h5py.Group]:
-    """Open the group `data`; every error of HDF5 becomes one error with a hint."""
-    subject = f"demonstration file {path}"
-    if not path.is_file():
-        raise WhiskerError(
-            subject,
-            expected="a file",
-            got="a folder" if path.is_dir() else "none",
-            hint="Name a file of LIBERO's dataset, <task's name>_demo.hdf5.",
-        )
-    if not h5py.is_hdf5(path):
-        raise WhiskerError(
-            subject,
-            expected="an HDF5 file",
-            got=f"{path.stat().st_size} bytes in another format",
-            hint=f"{REMAKE} A few lines of text are a Git LFS pointer.",
-        )
-    try:
-        with h5py.File(path, "r") as file:
-            if not isinstance(file.get("data"), h5py.Group):
-                raise unreadable(
-                    subject,
-                    "a group 'data'",
-                    f"{sorted(file)}",
-                )
-            yield file["data"]
-    except (OSError, RuntimeError, KeyError, ValueError) as error:
-        raise unreadable(
-            subject,
-            "a whole HDF5 file",
-            f"a damaged one ({error})",
-        ) from error
-
-
-def _list_names(data: h5py.Group, path: Path) -> list[str]:
-    """Return the demonstrations' names by number; HDF5 itself lists them alphabetically."""
-    names = [
-        name
-        for name in data
-        if re.fullmatch(r"demo_\d+", name) and isinstance(data[name], h5py.Group)
-    ]
-    if not names:
-        raise WhiskerError(
-            f"demonstration file {path}",
-            expected="groups 'data/demo_<i>'",
-            got=f"{sorted(data)}",
-        )
-    return sorted(names, key=lambda name: int(name.removeprefix("demo_")))
 
 
 def _read(
@@ -154,17 +98,17 @@ def _read(
     subject = f"{name!r} of {path}"
     demo = data[name]
     instruction, bddl_file_name = _read_task(data, path)
-    actions = as_float(_read_array(demo, "actions", subject))
-    states = as_float(_read_array(demo, "states", subject))
-    check_steps(subject, actions, states)
-    init_state = as_float(_read_attribute(demo, "init_state", subject))
+    actions = as_float(READER.read_array(demo, "actions", subject))
+    states = as_float(READER.read_array(demo, "states", subject))
+    READER.check_steps(subject, actions, states)
+    init_state = as_float(READER.read_attribute(demo, "init_state", subject))
     if init_state.shape != states.shape[1:]:
-        raise unreadable(
+        raise READER.unreadable(
             f"init_state of {subject}",
             f"a row of states, {states.shape[1:]}",
             f"{init_state.shape}",
         )
-    convention = _as_text(data.attrs.get("macros_image_convention", IMAGE_CONVENTION))
+    convention = as_text(data.attrs.get("macros_image_convention", IMAGE_CONVENTION))
     if convention != IMAGE_CONVENTION and set(obs_keys) & set(IMAGE_KEYS):
         raise WhiskerError(
             f"macros_image_convention of {subject}",
@@ -180,10 +124,12 @@ def _read(
         states=states,
         init_state=init_state,
         fixture_poses=read_fixture_poses(
-            _as_text(_read_attribute(demo, "model_file", subject)), f"model_file of {subject}"
+            as_text(READER.read_attribute(demo, "model_file", subject)), f"model_file of {subject}"
         ),
         obs={
-            key: check_obs(key, _read_array(demo, f"obs/{key}", subject), subject, len(actions))
+            key: check_obs(
+                key, READER.read_array(demo, f"obs/{key}", subject), subject, len(actions)
+            )
             for key in obs_keys
         },
     )
@@ -204,17 +150,17 @@ def _read_task(data: h5py.Group, path: Path) -> tuple[str, str]:
             hint="Give LIBERO's own file of that task, or record one: "
             "eval-demos --env <task> --output <file>.",
         )
-    _check_control(_read_json(data, "env_args", path), path)
-    words = _read_json(data, "problem_info", path).get("language_instruction")
+    _check_control(READER.read_json(data, "env_args", path), path)
+    words = READER.read_json(data, "problem_info", path).get("language_instruction")
     if not words or not isinstance(words, str | list):
-        raise unreadable(
+        raise READER.unreadable(
             f"problem_info of {path}",
             "a language_instruction",
             "none",
         )
     # LIBERO's own tools accept a list of strings, and quotation marks.
     instruction = "".join(words).strip('"')
-    return instruction, _as_text(_read_attribute(data, "bddl_file_name", f"'data' of {path}"))
+    return instruction, as_text(READER.read_attribute(data, "bddl_file_name", f"'data' of {path}"))
 
 
 def _check_control(env_args: Mapping[str, Any], path: Path) -> None:
@@ -222,9 +168,9 @@ def _check_control(env_args: Mapping[str, Any], path: Path) -> None:
 
     The same seven numbers would mean something else.
     """
-    kwargs = _as_dict(env_args.get("env_kwargs"))
+    kwargs = as_dict(env_args.get("env_kwargs"))
     found = {
-        **_as_dict(kwargs.get("controller_configs")),
+        **as_dict(kwargs.get("controller_configs")),
         "control_freq": kwargs.get("control_freq"),
     }
     expected = {**CONTROLLER, "control_freq": CONTROL_FREQ_HZ}
@@ -238,60 +184,3 @@ def _check_control(env_args: Mapping[str, Any], path: Path) -> None:
                 hint="Its actions mean something else: "
                 "collect them again with LIBERO's controller.",
             )
-
-
-def _read_array(
-    demo: h5py.Group,
-    key: str,
-    subject: str,
-) -> np.ndarray:
-    dataset = demo.get(key)
-    if not isinstance(dataset, h5py.Dataset):
-        found: list[str] = []
-        demo.visit(found.append)
-        raise unreadable(
-            subject,
-            f"a dataset {key!r}",
-            ", ".join(sorted(found)) or "none",
-        )
-    return dataset[()]
-
-
-def _read_attribute(
-    group: h5py.Group,
-    name: str,
-    subject: str,
-) -> Any:
-    if name not in group.attrs:
-        raise unreadable(
-            subject,
-            f"an attribute {name!r}",
-            ", ".join(group.attrs) or "none",
-        )
-    return group.attrs[name]
-
-
-def _read_json(
-    data: h5py.Group,
-    name: str,
-    path: Path,
-) -> dict[str, Any]:
-    text = _as_text(_read_attribute(data, name, f"'data' of {path}"))
-    value = None
-    with suppress(ValueError):
-        value = json.loads(text)
-    if not isinstance(value, dict):
-        raise WhiskerError(
-            f"attribute {name!r} of {path}",
-            expected="a JSON object",
-            got=repr(text[:60]),
-        )
-    return value
-
-
-def _as_text(value: str | bytes) -> str:
-    return value.decode() if isinstance(value, bytes) else str(value)
-
-
-def _as_dict(value: Any) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}

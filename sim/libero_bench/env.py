@@ -29,6 +29,7 @@ from sim.libero_bench.replay import DemonstratedStarts
 from sim.libero_bench.scene_certificate import SceneCertificate, load_certificate
 from sim.libero_bench.tasks import LiberoTask, find_task, load_init_states
 from sim.robosuite.env import RobosuiteEnv
+from sim.robosuite.seeding import seeded_global_generator
 from sim.spec import ActionMode, CameraSpec, EnvSpec
 
 
@@ -40,6 +41,10 @@ class LiberoEnv(RobosuiteEnv):
     world's axes; gripper -1 open, +1 closed. Action (7), absolute: the position [m, world], the
     axis-angle [rad] and the gripper as before.
     """
+
+    # lerobot turns LIBERO's images by 180 degrees, and every published LIBERO policy was trained
+    # with such images (lerobot/processor/env_processor.py, LiberoProcessorStep).
+    _images_are_mirrored = True
 
     def __init__(
         self,
@@ -125,14 +130,9 @@ class LiberoEnv(RobosuiteEnv):
                 f"episode {episode_index} of {self.spec.name!r}",
                 expected=f"0 to {n_states - 1}: there are {n_states} init states",
             )
-        # robosuite draws the fixtures' poses from numpy's global generator. Its state is restored,
-        # so that nothing else depends on this.
-        global_state = np.random.get_state()  # noqa: NPY002
-        np.random.seed(FIRST_SEED + episode_index)  # noqa: NPY002
-        try:
+        # robosuite draws the fixtures' poses.
+        with seeded_global_generator(FIRST_SEED + episode_index):
             self._reset_robosuite()
-        finally:
-            np.random.set_state(global_state)  # noqa: NPY002
         if self._demos is not None:
             place_fixtures(self.model, self._demos.fixture_poses(episode_index))
         self._begin(self._init_states[episode_index])

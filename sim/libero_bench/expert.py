@@ -7,42 +7,22 @@ The same search finds the rim of a bowl and the middle of a can.
 
 from typing import TYPE_CHECKING
 
-import mujoco
 import numpy as np
 from jaxtyping import Float64
-from scipy.spatial.transform import Rotation
 
 from sim.errors import UnknownNameError, WhiskerError
-from sim.libero_bench.expert_scene import ExpertScene, PositionXY
-from sim.libero_bench.hand_motion import (
-    CLOSED,
-    OPEN,
-    UP,
-    HandMotion,
-    Motion,
-    StallCounter,
-    pointing_down,
-)
-from sim.robosuite.grasping import PALM_U_M, TIP_W_M, Grasp
-from sim.robosuite.height_map import GeomMask, Matrix, Position, collision_geoms
+from sim.libero_bench.expert_scene import LiberoScene
+from sim.robosuite.hand_motion import OPEN, RETREAT_M, HandMotion, Motion
+from sim.robosuite.handle_motion import grasp_handle
+from sim.robosuite.height_map import collision_geoms
+from sim.robosuite.joint_motion import lead_part
+from sim.robosuite.picking import N_ATTEMPTS, PLACE_FAILURE_MODES, Picking
 
 if TYPE_CHECKING:
     from sim.libero_bench.env import LiberoEnv
 
-PLACE_FAILURE_MODES = ("never_close", "open_half_way", "release_beside", "stop_over_goal")
 JOINT_FAILURE_MODES = ("stop_half_way",)
 
-HOVER_M = 0.06
-LIFT_M = 0.10
-RETREAT_M = 0.12
-BESIDE_M = 0.10
-LOWER_M = 0.03
-# The target of a joint's motion is this far ahead of the part.
-LEAD_RAD = 0.4
-LEAD_M = 0.04
-# A handle is approached from the front, and this steeply from above.
-HANDLE_TILT_RAD = np.deg2rad(18)
-N_ATTEMPTS = 3
 # Drawers are opened before an object is put into them and closed after.
 _ORDER = {"open": 0, "close": 2, "turnoff": 2}
 
@@ -94,8 +74,9 @@ class LiberoExpert:
         env: "LiberoEnv",
         failure_mode: str | None = None,
     ) -> None:
-        self._scene = ExpertScene(env)
+        self._scene = LiberoScene(env)
         self._motion = HandMotion(self._scene)
+        self._picking = Picking(self._scene, self._motion, failure_mode)
         self._failure_mode = failure_mode
         self._goals: list[list[str]] = self._scene.problem.parsed_problem["goal_state"]
         check_failure_mode(failure_mode, self._goals)
@@ -131,78 +112,13 @@ class LiberoExpert:
         place: str,
     ) -> Motion:
         scene = self._scene
-        motion = self._motion
         if scene.is_drawer(place) and not scene.problem._eval_predicate(["open", place]):
             yield from self._move_joint("open", place)
         body = scene.body_of(target)
         is_target = scene.geoms_of(body)
-        yield from self._pick(body, is_target)
-        if motion.gripper == OPEN and self._failure_mode != "never_close":
-            return
-        beside_m = BESIDE_M if self._failure_mode == "release_beside" else None
-        spot = scene.find_spot(place, is_target, beside_m)
-        if self._failure_mode == "open_half_way":
-            # Nearer to the lift than to the goal, so that the object falls far from the goal.
-            spot = 0.65 * scene.data.xpos[body, :2] + 0.35 * spot
-        # Carry the object to above the spot, over every obstacle on the way.
-        hand_z = scene.hand_position()[2]
-        lowest, _ = scene.bounds_of(is_target)
-        yield from motion.cross(
-            self._hand_above(spot, body, hand_z), hand_z - lowest[2], scene.is_robot | is_target
+        yield from self._picking.pick_and_place(
+            body, is_target, lambda beside_m: scene.find_spot(place, is_target, beside_m)
         )
-        if self._failure_mode == "open_half_way":
-            yield from motion.use_gripper(OPEN)
-            yield from motion.stay()
-        if self._failure_mode == "stop_over_goal":
-            z = scene.hand_position()[2]
-            while True:
-                motion.target = self._hand_above(spot, body, z)
-                yield
-        # Lower the object until it touches something, or the hand sinks no further.
-        stall = StallCounter(0.001)
-        while stall.n_steps < 5 and not scene.is_touched(is_target):
-            z = scene.hand_position()[2]
-            stall.update(z)
-            motion.target = self._hand_above(spot, body, z - LOWER_M)
-            yield
-        yield from motion.use_gripper(OPEN)
-        yield from motion.go(scene.hand_position() + RETREAT_M * UP, 0.02)
-
-    def _pick(
-        self,
-        body: int,
-        is_target: GeomMask,
-    ) -> Motion:
-        """Grasp and lift an object. The gripper is left open if this failed."""
-        data = self._scene.data
-        for _ in range(N_ATTEMPTS):
-            grasp = self._scene.find_grasp(is_target, data.xipos[body])
-            if grasp is None:
-                return
-            yield from self._grasp(grasp)
-            height_m = data.xpos[body, 2]
-            yield from self._motion.go(grasp.pos_world + LIFT_M * UP, 0.02)
-            if data.xpos[body, 2] - height_m > LIFT_M / 2 or self._failure_mode == "never_close":
-                return
-            yield from self._motion.use_gripper(OPEN)
-
-    def _grasp(self, grasp: Grasp) -> Motion:
-        motion = self._motion
-        motion.rotation = pointing_down(grasp.yaw_rad)
-        motion.gripper = OPEN
-        yield from motion.travel(grasp.pos_world + HOVER_M * UP, TIP_W_M)
-        yield from motion.go(grasp.pos_world, 0.004)
-        yield from motion.use_gripper(OPEN if self._failure_mode == "never_close" else CLOSED)
-
-    def _hand_above(
-        self,
-        spot: PositionXY,
-        body: int,
-        z: float,
-    ) -> Position:
-        """Return the hand's position when the held body is above the spot."""
-        hand_xy = self._scene.hand_position()[:2]
-        return np.append(spot + hand_xy - self._scene.data.xpos[body, :2], z)
 
     def _move_joint(
         self,
@@ -226,54 +142,13 @@ class LiberoExpert:
         if self._motion.gripper == OPEN:
             # There was no grasp.
             return
-        yield from self._lead_part(joint, start, end)
-        if self._failure_mode == "stop_half_way":
+        stops_half_way = self._failure_mode == "stop_half_way"
+        yield from lead_part(scene, self._motion, joint, start, end, stops_at_end=stops_half_way)
+        if stops_half_way:
             yield from self._motion.stay()
         yield from self._motion.use_gripper(OPEN)
         away = scene.hand_position() - RETREAT_M * self._motion.rotation[:, 2]
         yield from self._motion.go(away, 0.02)
-
-    def _lead_part(
-        self,
-        joint,
-        start: float,
-        end: float,
-    ) -> Motion:
-        """Keep the hand's target ahead of the part until the joint has moved from start to end.
-
-        Args:
-            joint: MuJoCo's named access to the joint.
-        """
-        data = self._scene.data
-        motion = self._motion
-        part = int(self._scene.model.jnt_bodyid[joint.id])
-        qpos = int(joint.qposadr[0])
-        is_slide = joint.type[0] == mujoco.mjtJoint.mjJNT_SLIDE
-        to_part = data.xmat[part].reshape(3, 3).T
-        grip = to_part @ (self._scene.hand_position() - data.xpos[part])
-        turn = to_part @ motion.rotation
-        stall = StallCounter(1e-3)
-        while stall.n_steps < 15:
-            left = abs(end - start) - abs(data.qpos[qpos] - start)
-            if left <= 0:
-                return
-            stall.update(left)
-            lead = LEAD_M if is_slide else LEAD_RAD
-            if self._failure_mode == "stop_half_way":
-                # Otherwise the part would follow the hand further, into its goal.
-                lead = min(lead, left)
-            way = lead * np.sign(end - start) * data.xaxis[joint.id]
-            from_part = data.xmat[part].reshape(3, 3)
-            position = data.xpos[part] + from_part @ grip
-            motion.rotation = from_part @ turn
-            if is_slide:
-                motion.target = position + way
-            else:
-                anchor = data.xanchor[joint.id]
-                around = Rotation.from_rotvec(way).as_matrix()
-                motion.target = anchor + around @ (position - anchor)
-                motion.rotation = around @ motion.rotation
-            yield
 
     def _grasp_part(
         self,
@@ -290,29 +165,11 @@ class LiberoExpert:
                 * scene.data.xaxis[joint.id]
             )
             # The handle is the geom that stands out furthest in front.
-            motion = self._motion
             geoms = np.flatnonzero(is_part & collision_geoms(scene.model))
             in_front = scene.data.geom_xpos[geoms] @ outwards
             handle = scene.data.geom_xpos[geoms[np.argmax(in_front)]].copy()
-            motion.rotation = reaching_for_handle(outwards, scene.hand_rotation())
-            motion.gripper = OPEN
-            yield from motion.travel(handle - RETREAT_M * motion.rotation[:, 2], PALM_U_M)
-            yield from motion.go(handle, 0.005)
-            yield from motion.use_gripper(CLOSED)
+            yield from grasp_handle(scene, self._motion, handle, outwards)
             return
         grasp = scene.find_grasp(is_part, scene.data.xanchor[joint.id])
         if grasp is not None:
-            yield from self._grasp(grasp)
-
-
-def reaching_for_handle(outwards: Position, hand: Matrix) -> Matrix:
-    """Return the columns u, v, w of a hand that reaches for a handle.
-
-    It reaches against `outwards`, and opens up and down. Of the two such rotations, this is the one
-    nearer to the present rotation `hand`.
-    """
-    w = -np.cos(HANDLE_TILT_RAD) * outwards - np.sin(HANDLE_TILT_RAD) * UP
-    upwards = UP - (UP @ w) * w
-    u = upwards / np.linalg.norm(upwards)
-    candidates = [np.stack([side, np.cross(w, side), w], axis=1) for side in (-u, u)]
-    return max(candidates, key=lambda rotation: float(np.trace(rotation @ hand.T)))
+            yield from self._picking.grasp(grasp)

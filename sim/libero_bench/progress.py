@@ -3,9 +3,7 @@
 A goal is a predicate of the task's BDDL file. LIBERO's own code decides whether it holds
 (`env._eval_predicate`). The way to it is measured here, with these rules:
 
-- an object is held when both finger pads touch it (robosuite's `_check_grasp`). It is also held
-  when any part of the gripper touches it while nothing else does or while it is raised by `HELD_M`:
-  a bowl or mug hangs by its rim, and one of the pads leaves the rim for moments;
+- an object is held as `GripperContact.is_held` says, raised if it is above `HELD_M`;
 - it is over the goal when its origin is where LIBERO's predicate requires it, or above that;
 - a joint's progress is 0 at its position at reset. It is 1 at the nearest end of the range of
   angles that LIBERO's asset calls open, closed, on or off.
@@ -15,7 +13,6 @@ from collections.abc import Sequence
 
 import mujoco
 import numpy as np
-from jaxtyping import Bool
 
 from sim.arrays import Vector3
 from sim.env import Progress
@@ -28,9 +25,8 @@ from sim.libero_bench.goal_thresholds import (
     PICK_AND_PLACE_THRESHOLDS,
 )
 from sim.robosuite.goal_tracking import GoalTracker
-from sim.robosuite.height_map import collision_geoms
+from sim.robosuite.held_object import HeldObject
 
-REACHED_M = 0.03
 # Margins of LIBERO's predicates, see `PlaceGoal._is_over`.
 ON_OBJECT_M = 0.03
 ON_SITE_M = -0.005
@@ -59,19 +55,7 @@ class PlaceGoal:
         verb, target, place = predicate
         self.declared = PICK_AND_PLACE.goal(" ".join(predicate), PICK_AND_PLACE_THRESHOLDS)
         self.start = np.zeros(1)
-        self._body = int(env.obj_body_id[target])
-        # A root body has the geoms of all bodies below it, a part of another object only its own.
-        is_root = self._body == model.body_rootid[self._body]
-        owners = model.body_rootid[model.geom_bodyid] if is_root else model.geom_bodyid
-        self._geoms = np.flatnonzero((owners == self._body) & collision_geoms(model))
-        self._aabb = model.geom_aabb[self._geoms]
-        self._is_target = np.isin(np.arange(model.ngeom), self._geoms)
-        gripper = env.robots[0].gripper
-        self._is_gripper = _make_mask(model, gripper.contact_geoms)
-        self._is_pad = [
-            _make_mask(model, gripper.important_geoms[f"{side}_fingerpad"])
-            for side in ("left", "right")
-        ]
+        self._object = HeldObject(env, model, int(env.obj_body_id[target]))
         self._is_inside = verb == "in"
         self._place_site = -1
         self._place_body = -1
@@ -82,7 +66,7 @@ class PlaceGoal:
             self._place_body = int(env.obj_body_id[place])
 
     def begin(self, data: mujoco.MjData) -> None:
-        self.start = data.xpos[self._body, 2:].copy()
+        self.start = data.xpos[self._object.body, 2:].copy()
 
     def progress(
         self,
@@ -90,38 +74,21 @@ class PlaceGoal:
         ee_pos: Vector3,
         met: bool,
     ) -> Progress:
-        position = data.xpos[self._body].copy()
+        position = data.xpos[self._object.body].copy()
         height_m = float(position[2] - self.start[0])
-        # What touches the object: the gripper, both pads, nothing but the gripper.
-        first, second = data.contact.geom.T
-        others = np.concatenate([second[self._is_target[first]], first[self._is_target[second]]])
-        touching = bool(self._is_gripper[others].any())
-        grasped = all(bool(pad[others].any()) for pad in self._is_pad)
-        alone = bool(self._is_gripper[others].all())
-        held = grasped or (touching and (alone or height_m > HELD_M))
+        contact = self._object.contact(data, ee_pos)
+        held = contact.is_held(height_m, HELD_M)
         return pick_and_place_progress(
-            reached=touching or self._distance_m(data, ee_pos) < REACHED_M,
+            reached=contact.is_reached,
             grasped=held,
             lifted=held and height_m > LIFTED_M,
             over_goal=met or self._is_over(data, position),
-            released=not touching,
+            released=not contact.is_touching,
             placed=met,
             object_height_m=height_m,
             goal_distance_m=float(np.hypot(*(position[:2] - self._place_pos(data)[:2]))),
             object_pos_world=position,
         )
-
-    def _distance_m(
-        self,
-        data: mujoco.MjData,
-        point: Vector3,
-    ) -> float:
-        """Return the distance from a point to the nearest bounding box of the object's geoms."""
-        rotation = data.geom_xmat[self._geoms].reshape(-1, 3, 3)
-        local = np.einsum("gij,gi->gj", rotation, point - data.geom_xpos[self._geoms])
-        from_middle = np.abs(local - self._aabb[:, :3])
-        outside = np.maximum(from_middle - self._aabb[:, 3:], 0.0)
-        return float(np.linalg.norm(outside, axis=1).min())
 
     def _is_over(
         self,
@@ -209,7 +176,3 @@ def make_goal(
 ) -> GoalTracker:
     """Return the tracker of one predicate of `env.parsed_problem["goal_state"]`."""
     return (JointGoal if predicate[0] in VERBS else PlaceGoal)(env, model, predicate)
-
-
-def _make_mask(model: mujoco.MjModel, geoms: Sequence[str]) -> Bool[np.ndarray, " geom"]:
-    return np.isin(np.arange(model.ngeom), [model.geom(geom).id for geom in geoms])

@@ -7,10 +7,10 @@ import numpy as np
 from jaxtyping import Float64
 
 from sim.errors import WhiskerError
-from sim.libero_bench.conventions import SETTLE_ACTION
 from sim.libero_bench.demonstrations import load_demonstrations
 from sim.libero_bench.fixture_poses import BodyPose
 from sim.libero_bench.tasks import LiberoTask
+from sim.robosuite.demonstration_replay import DemonstrationReplay
 
 
 class DemonstratedStarts:
@@ -48,31 +48,10 @@ class DemonstratedStarts:
     def fixture_poses(self, episode_index: int) -> Mapping[str, BodyPose]:
         return self._demonstrations[episode_index].fixture_poses
 
-    def make_expert(self, episode_index: Callable[[], int]) -> "DemonstrationReplay":
+    def make_expert(self, episode_index: Callable[[], int]) -> DemonstrationReplay:
         """Return the expert that replays a demonstration.
 
         Args:
             episode_index: returns the index of the running episode.
         """
         return DemonstrationReplay(lambda: self._demonstrations[episode_index()].actions)
-
-
-class DemonstrationReplay:
-    """Replays the actions of a demonstration as a `sim.env.Expert`.
-
-    After the last action it stands still and keeps the last gripper command.
-    """
-
-    def __init__(self, actions: Callable[[], Float64[np.ndarray, "step 7"]]) -> None:
-        self._actions = actions
-        self._n_done = 0
-
-    def reset(self) -> None:
-        self._n_done = 0
-
-    def action(self) -> Float64[np.ndarray, "7"]:
-        actions = self._actions()
-        self._n_done += 1
-        if self._n_done <= len(actions):
-            return actions[self._n_done - 1].copy()
-        return np.append(SETTLE_ACTION[:-1], actions[-1, -1]).astype(np.float64)

@@ -26,9 +26,7 @@ VISUAL_GROUP = 1
 class DeferredRenderer:
     """Renders the cameras of one model: `capture` fixes the moment, `render` draws it.
 
-    Images are turned by 180 degrees against OpenGL's: upright, but mirrored left to right. Every
-    published LIBERO policy was trained with such images (lerobot/processor/env_processor.py,
-    LiberoProcessorStep).
+    Images are upright, while those of OpenGL begin with the bottom row.
     """
 
     def __init__(
@@ -36,22 +34,18 @@ class DeferredRenderer:
         model: mujoco.MjModel,
         cameras: Sequence[CameraSpec],
         model_cameras: Mapping[str, str],
+        *,
+        is_mirrored: bool,
     ) -> None:
         """Allocate a scene for each camera; a GL context is made at the first image.
 
         Args:
             model_cameras: camera name in the spec → camera name in the model, if they differ.
+            is_mirrored: whether images are mirrored left to right.
         """
-        self._model = model
         self._cameras = tuple(cameras)
-        self._scenes: dict[str, mujoco.MjvScene] = {}
-        self._views: dict[str, mujoco.MjvCamera] = {}
-        for camera in cameras:
-            model_camera = model_cameras.get(camera.name, camera.name)
-            self._scenes[camera.name] = mujoco.MjvScene(model, maxgeom=_MAX_GEOMS)
-            view = self._views[camera.name] = mujoco.MjvCamera()
-            view.type = mujoco.mjtCamera.mjCAMERA_FIXED
-            view.fixedcamid = model.camera(model_camera).id
+        self._model_cameras = model_cameras
+        self._is_mirrored = is_mirrored
         self._option = mujoco.MjvOption()
         self._option.geomgroup[_COLLISION_GROUP] = 0
         self._option.geomgroup[VISUAL_GROUP] = 1
@@ -60,6 +54,20 @@ class DeferredRenderer:
         self._gl: mujoco.GLContext | None = None
         self._context: mujoco.MjrContext | None = None
         self.gl_renderer = ""
+        self.load(model)
+
+    def load(self, model: mujoco.MjModel) -> None:
+        """Draw this model from now on, beginning with the next `capture`."""
+        self._free_context()
+        self._model = model
+        self._scenes: dict[str, mujoco.MjvScene] = {}
+        self._views: dict[str, mujoco.MjvCamera] = {}
+        for camera in self._cameras:
+            model_camera = self._model_cameras.get(camera.name, camera.name)
+            self._scenes[camera.name] = mujoco.MjvScene(model, maxgeom=_MAX_GEOMS)
+            view = self._views[camera.name] = mujoco.MjvCamera()
+            view.type = mujoco.mjtCamera.mjCAMERA_FIXED
+            view.fixedcamid = model.camera(model_camera).id
 
     def capture(self, data: mujoco.MjData) -> None:
         """Make every camera show the present moment from now on. `data` may change afterwards."""
@@ -84,22 +92,29 @@ class DeferredRenderer:
 
     def projection(self, camera: CameraSpec) -> ProjectionMatrix:
         """Return the matrix of `Drawable.projection` at the captured moment."""
-        left, right = self._scenes[camera.name].camera
-        position = (left.pos.astype(np.float64) + right.pos) / 2
-        forward = left.forward.astype(np.float64)
-        up = left.up.astype(np.float64)
-        # The image is mirrored: the right of the camera is the left of the image.
-        axes = np.stack([-np.cross(forward, up), -up, forward])
+        left_eye, right_eye = self._scenes[camera.name].camera
+        position = (left_eye.pos.astype(np.float64) + right_eye.pos) / 2
+        forward = left_eye.forward.astype(np.float64)
+        up = left_eye.up.astype(np.float64)
+        right = np.cross(forward, up)
+        if self._is_mirrored:
+            right = -right
+        axes = np.stack([right, -up, forward])
         return compute_intrinsics(camera) @ np.column_stack([axes, -axes @ position])
 
     def close(self) -> None:
         """Free the GL context; a later `render` makes a new one."""
+        self._free_context()
+        if self._gl is not None:
+            self._gl.free()
+        self._gl = None
+
+    def _free_context(self) -> None:
+        """Free the textures and meshes of the model."""
         if self._context is not None and self._gl is not None:
             # `free` acts on the current context, which could be another one.
             self._gl.make_current()
             self._context.free()
-            self._gl.free()
-        self._gl = None
         self._context = None
 
     def _draw(self, camera: CameraSpec) -> Image:
@@ -108,22 +123,23 @@ class DeferredRenderer:
         mujoco.mjr_render(viewport, self._scenes[camera.name], context)
         pixels = np.empty((camera.height_px, camera.width_px, 3), np.uint8)
         mujoco.mjr_readPixels(pixels, None, viewport, context)
-        return np.ascontiguousarray(pixels[::-1, ::-1])
+        upright = pixels[::-1]
+        return np.ascontiguousarray(upright[:, ::-1] if self._is_mirrored else upright)
 
     def _activate_context(self) -> mujoco.MjrContext:
         """Make the GL context current; create it at the first image.
 
         The upload of textures and meshes takes seconds, which a run without images never spends.
         """
-        if self._context is None or self._gl is None:
-            size = self._model.vis.global_
-            for camera in self._cameras:
-                size.offwidth = max(size.offwidth, camera.width_px)
-                size.offheight = max(size.offheight, camera.height_px)
+        size = self._model.vis.global_
+        for camera in self._cameras:
+            size.offwidth = max(size.offwidth, camera.width_px)
+            size.offheight = max(size.offheight, camera.height_px)
+        if self._gl is None:
             self._gl = mujoco.GLContext(size.offwidth, size.offheight)
-            self._gl.make_current()
+        self._gl.make_current()
+        if self._context is None:
             self.gl_renderer = name_renderer()
             self._context = mujoco.MjrContext(self._model, _FONT_SCALE)
             mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self._context)
-        self._gl.make_current()
         return self._context

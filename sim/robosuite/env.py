@@ -30,6 +30,8 @@ class RobosuiteEnv(ModelEnv, ABC):
     when they hold, and how an episode begins. The rest of `sim.env.Env` is implemented here.
     """
 
+    # Whether the images of the task's published policies are mirrored left to right.
+    _images_are_mirrored = False
     _renderer: DeferredRenderer
 
     def __init__(
@@ -48,19 +50,24 @@ class RobosuiteEnv(ModelEnv, ABC):
             object_names: body id → name, if the task has its own names; None: the model's names.
         """
         env = robosuite_env
-        robot = env.robots[0]
         self._env = env
         self._relative = relative
+        self._object_names = object_names
+        self._n_substeps = int(env.control_timestep / env.model_timestep)
+        self._clock = SampleClock(1.0 / env.control_freq, env.model_timestep)
+        self._look_up_model()
+
+    def _look_up_model(self) -> None:
+        """Look up the parts of the model that robosuite has loaded, which a hard reset replaces."""
+        env = self._env
+        robot = env.robots[0]
         self.model: mujoco.MjModel = env.sim.model._model
         self.data: mujoco.MjData = env.sim.data._data
         self._arm = PandaArm(robot, self.model, self.data)
-        self._object_names = object_names
         self._tool = robot.eef_site_id
         self._hand_body = self.model.body(robot.robot_model.eef_name).id
         self._finger_qpos = np.array(robot._ref_gripper_joint_pos_indexes)
         self._free_joints = FreeJoints(self.model)
-        self._n_substeps = int(env.control_timestep / env.model_timestep)
-        self._clock = SampleClock(1.0 / env.control_freq, env.model_timestep)
 
     def _set_task(
         self,
@@ -78,11 +85,13 @@ class RobosuiteEnv(ModelEnv, ABC):
         self._goals = goals
         self._goals_met: np.ndarray = np.zeros(len(goals), dtype=bool)
         self.spec = spec
-        self._renderer = DeferredRenderer(self.model, spec.cameras, model_cameras)
+        self._renderer = DeferredRenderer(
+            self.model, spec.cameras, model_cameras, is_mirrored=self._images_are_mirrored
+        )
 
     @abstractmethod
     def reset(self, episode_index: int) -> None:
-        """Begin an episode: `_reset_robosuite`, then `_begin` from its state and `_begin_goals`."""
+        """Begin an episode: reset robosuite, then call `_begin_samples` and `_begin_goals`."""
 
     @abstractmethod
     def state(self) -> StateVector:
@@ -206,9 +215,21 @@ class RobosuiteEnv(ModelEnv, ABC):
         self._env.sim.set_state_from_flattened(flat_state)
         mujoco.mj_forward(self.model, self.data)
         self._env._check_success()
+        self._begin_samples(2)
+
+    def _begin_samples(self, n_samples: int) -> None:
+        """Take the first sample.
+
+        Args:
+            n_samples: as in `SampleClock.restart`.
+        """
         self._after_physics()
-        self._clock.restart()
+        self._clock.restart(n_samples)
         self._take_sample(self.data.qpos.copy())
+
+    def _measure_objects(self) -> Float64[np.ndarray, " n"]:
+        """Return robosuite's observation of the objects, if the task's state contains it."""
+        return np.zeros(0)
 
     def _begin_goals(self) -> None:
         for goal in self._goals:
@@ -250,6 +271,7 @@ class RobosuiteEnv(ModelEnv, ABC):
             gripper_qpos=data.qpos[self._finger_qpos],
             qpos=qpos,
             site_alpha=self.model.site_rgba[:, 3].astype(np.float64),
+            object_state=self._measure_objects(),
         )
         self._renderer.capture(data)
 

@@ -1,4 +1,4 @@
-"""Loads robosuite environments silently, and makes a soft reset equal to a hard one."""
+"""Loads robosuite environments silently, with hard resets or with soft ones that equal them."""
 
 import logging
 import os
@@ -19,10 +19,7 @@ def load_robosuite(make: Callable[[], Any]) -> Any:
         make: makes the environment, without a renderer and with `hard_reset=False`. It is called
             where the package can be imported without output.
     """
-    os.environ.setdefault("NUMBA_CACHE_DIR", str(Path.home() / ".cache" / "whisker" / "numba"))
-    # Another user may own the log file /tmp/robosuite.log.
-    no_log_file = mock.patch("logging.FileHandler", lambda *args, **kwargs: logging.NullHandler())
-    with _quiet_import(), no_log_file:
+    with _quiet_import():
         from robosuite.environments.base import MujocoEnv
 
         initialize_sim = MujocoEnv._initialize_sim
@@ -54,13 +51,37 @@ def load_robosuite(make: Callable[[], Any]) -> Any:
     return env
 
 
+def load_robosuite_with_hard_resets(make: Callable[[], Any]) -> Any:
+    """Return the robosuite environment that `make` makes. Each reset loads its model anew.
+
+    Args:
+        make: makes the environment, without a renderer. It is called where the package can be
+            imported without output.
+    """
+    with _quiet_import():
+        env = make()
+    load = env._initialize_sim
+
+    def initialize(*arguments, **keywords) -> None:
+        load(*arguments, **keywords)
+        # An environment that renders calls `mj_forward` once more, when it makes a render context.
+        # The solver starts from its last solution, so the last bits depend on it.
+        env.sim.forward()
+
+    env._initialize_sim = initialize
+    return env
+
+
 @contextmanager
 def _quiet_import() -> Iterator[None]:
     """Silence the import: robosuite warns of private settings, Python of its source code."""
+    os.environ.setdefault("NUMBA_CACHE_DIR", str(Path.home() / ".cache" / "whisker" / "numba"))
+    # Another user may own the log file /tmp/robosuite.log.
+    no_log_file = mock.patch("logging.FileHandler", lambda *args, **kwargs: logging.NullHandler())
     disabled_before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
-        with warnings.catch_warnings(category=SyntaxWarning, action="ignore"):
+        with no_log_file, warnings.catch_warnings(category=SyntaxWarning, action="ignore"):
             yield
     finally:
         logging.disable(disabled_before)

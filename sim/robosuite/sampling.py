@@ -21,12 +21,14 @@ class SampleClock:
     time_s: float = 0.0
     sampled: bool = True
 
-    def restart(self) -> None:
+    def restart(self, n_samples: int) -> None:
         """Set the clock as after a reset.
 
-        A reset forces one sample, and setting the init state forces a second one.
+        Args:
+            n_samples: how many samples robosuite was forced to take. A reset forces one. Setting a
+                state after it forces another one.
         """
-        self.time_s = 2 * self.tick_s
+        self.time_s = n_samples * self.tick_s
         self.sampled = True
 
     def tick(self) -> bool:
@@ -49,6 +51,7 @@ class Sample:
         qpos: joint positions in the images. The simulator's state is one physics step younger at
             that moment, as in robosuite.
         site_alpha: opacity of the sites that appear and disappear (a burner's glow).
+        object_state: robosuite's observation of the objects; empty if the state has none.
     """
 
     ee_pos: Float64[np.ndarray, "3"]
@@ -56,3 +59,4 @@ class Sample:
     gripper_qpos: Float64[np.ndarray, "2"]
     qpos: Float64[np.ndarray, " nq"]
     site_alpha: Float64[np.ndarray, " site"]
+    object_state: Float64[np.ndarray, " n"]

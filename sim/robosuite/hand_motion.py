@@ -1,4 +1,4 @@
-"""Moves the hand of the scripted LIBERO expert: each motion is a generator of control steps."""
+"""Moves the hand of a scripted expert: each motion is a generator of control steps."""
 
 from collections.abc import Iterator
 
@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float64
 from scipy.spatial.transform import Rotation
 
-from sim.libero_bench.expert_scene import ExpertScene
+from sim.robosuite.expert_scene import ExpertScene
 from sim.robosuite.grasping import PALM_U_M
 from sim.robosuite.height_map import COARSE_CELL_M, GeomMask, HeightMap, Matrix, Position
 
@@ -23,6 +23,7 @@ ROTATION_UNIT_RAD = 0.5
 GAIN = 1.5
 
 OVER_OBSTACLES_M = 0.03
+RETREAT_M = 0.12
 N_GRIPPER_STEPS = 10
 # A motion ends when it has not come this much nearer for so many steps.
 _STALLED_M = 0.001

@@ -1,0 +1,1 @@
+"""Offers robosuite's own tasks as environments, with the conventions of robomimic."""

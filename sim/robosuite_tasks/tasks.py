@@ -1,0 +1,86 @@
+"""Lists robosuite's tasks: those that can be run, and those that are refused with the reason.
+
+The import is light: no simulator is imported.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from sim.errors import UnknownNameError, WhiskerError
+from sim.robosuite_tasks.conventions import BIN_CAMERAS, TABLE_CAMERAS
+
+PREFIX = "robosuite/"
+LOW_DIM = "_low_dim"
+
+
+@dataclass(frozen=True)
+class RobosuiteTask:
+    """One task.
+
+    Attributes:
+        name: name of robosuite's environment.
+        instruction: robosuite has none, so this is Whisker's wording.
+        camera_names: cameras of the scene.
+    """
+
+    name: str
+    instruction: str
+    camera_names: tuple[str, ...] = TABLE_CAMERAS
+
+    @property
+    def task_name(self) -> str:
+        """Return the name in rows and seeds."""
+        return f"{PREFIX}{self.name}"
+
+
+TASKS: Mapping[str, RobosuiteTask] = {
+    task.name: task
+    for task in (
+        RobosuiteTask("Lift", "Lift the cube."),
+        RobosuiteTask("Stack", "Stack the red cube on the green cube."),
+        RobosuiteTask("PickPlaceCan", "Put the can into its bin.", BIN_CAMERAS),
+        RobosuiteTask("PickPlaceMilk", "Put the milk carton into its bin.", BIN_CAMERAS),
+        RobosuiteTask("PickPlaceBread", "Put the bread into its bin.", BIN_CAMERAS),
+        RobosuiteTask("PickPlaceCereal", "Put the cereal box into its bin.", BIN_CAMERAS),
+        RobosuiteTask("NutAssemblySquare", "Put the square nut on the square peg."),
+        RobosuiteTask("NutAssemblyRound", "Put the round nut on the round peg."),
+        RobosuiteTask("Door", "Open the door."),
+    )
+}
+
+_TWO_ARMS = "two arms, and the controller here drives one"
+_SEVERAL = "several objects, each with a goal of its own, which is not implemented"
+_DRAWN = "an object that is drawn by Python's own generator, which no seed of an episode reaches"
+REFUSED: Mapping[str, str] = {
+    "PickPlace": _SEVERAL,
+    "PickPlaceSingle": _DRAWN,
+    "NutAssembly": _SEVERAL,
+    "NutAssemblySingle": _DRAWN,
+    "Wipe": "a wiping tool without fingers, so actions of 6 numbers, and goals of its own, which "
+    "are not implemented",
+    "TwoArmLift": _TWO_ARMS,
+    "TwoArmHandover": _TWO_ARMS,
+    "TwoArmPegInHole": _TWO_ARMS,
+}
+
+
+def find_task(name: str) -> RobosuiteTask:
+    """Return the task of an environment.
+
+    Args:
+        name: "robosuite/<robosuite's name>", perhaps with `LOW_DIM` at its end.
+
+    Raises:
+        WhiskerError: robosuite has the task, but it cannot be run here.
+        UnknownNameError: there is no such task.
+    """
+    base = name.removeprefix(PREFIX).removesuffix(LOW_DIM)
+    if base in REFUSED:
+        raise WhiskerError(
+            f"environment {name!r}",
+            expected=f"a task that runs here: {', '.join(TASKS)}",
+            got=f"one with {REFUSED[base]}",
+        )
+    if base not in TASKS:
+        raise UnknownNameError("environment", name, [PREFIX + known for known in TASKS])
+    return TASKS[base]

@@ -1,0 +1,71 @@
+"""Uses robosuite's own environments as its authors do, as the reference for ours."""
+
+import logging
+from unittest import mock
+
+import numpy as np
+
+from sim.robosuite_tasks.env import compute_seed
+
+CAMERAS = ("agentview", "robot0_eye_in_hand")
+SIZE_PX = 84
+PROPRIOCEPTION = ("robot0_eef_pos", "robot0_eef_quat", "robot0_gripper_qpos")
+
+
+def make_stock_env(name, *, render=True, **changes):
+    """Make robosuite's environment of that name with robosuite's own controller configuration."""
+    with mock.patch("logging.FileHandler", lambda *args, **kwargs: logging.NullHandler()):
+        import robosuite
+    return robosuite.make(
+        name,
+        robots="Panda",
+        controller_configs=robosuite.load_controller_config(default_controller="OSC_POSE")
+        | changes,
+        has_offscreen_renderer=render,
+        use_camera_obs=render,
+        camera_names=list(CAMERAS),
+        camera_heights=SIZE_PX,
+        camera_widths=SIZE_PX,
+        control_freq=20,
+        ignore_done=True,
+        hard_reset=True,
+    )
+
+
+def begin_stock_episode(stock, name, episode_index):
+    """Begin an episode: seed numpy's global generator, and do a hard reset."""
+    _make_current(stock)
+    np.random.seed(compute_seed(f"robosuite/{name}", episode_index))  # noqa: NPY002
+    return stock.reset()
+
+
+def step_stock_env(stock, action):
+    _make_current(stock)
+    return stock.step(action)
+
+
+def close_stock_env(stock):
+    _make_current(stock)
+    stock.close()
+
+
+def _make_current(stock):
+    """Make the environment's own render context current.
+
+    robosuite renders in the current context, and a hard reset and closing free its textures. It
+    could be another environment's.
+    """
+    context = stock.sim._render_context_offscreen
+    if context is not None:
+        context.gl_ctx.make_current()
+
+
+def images_of(observation):
+    """Return the images as robomimic's policies see them: flipped vertically."""
+    return {camera: observation[f"{camera}_image"][::-1] for camera in CAMERAS}
+
+
+def state_of(observation, *, with_objects=False):
+    """Return the numbers that robomimic's policies get, in the order of its keys."""
+    names = (*PROPRIOCEPTION, "object-state") if with_objects else PROPRIOCEPTION
+    return np.concatenate([observation[name] for name in names]).astype(np.float32)
