@@ -20,7 +20,6 @@ from tests.stock_robosuite import (
     step_stock_env,
 )
 
-
 pytestmark = pytest.mark.slow
 
 

@@ -26,12 +26,10 @@ from tests.stock_robosuite import (
 )
 
 CHUNK = 8
-QUICK = ("Lift", "PickPlaceCan")
-
-
-def in_default_run(names):
-    """Mark all tasks but a few as slow."""
-    return [name if name in names else pytest.param(name, marks=pytest.mark.slow) for name in TASKS]
+# The first is in the default run, and the second in that of a submission.
+MARKS = {"Lift": (), "PickPlaceCan": (pytest.mark.slow,)}
+EXHAUSTIVE = (pytest.mark.slow, pytest.mark.exhaustive)
+TASKS_WITH_MARKS = [pytest.param(name, marks=MARKS.get(name, EXHAUSTIVE)) for name in TASKS]
 
 
 def make(name, image_sizes=None, **options):
@@ -59,7 +57,7 @@ def assert_same_moment(env, stock, observation, *, images):
             assert_array_equal(ours[camera], image)
 
 
-@pytest.mark.parametrize("name", in_default_run(QUICK))
+@pytest.mark.parametrize("name", TASKS_WITH_MARKS)
 def test_episodes_equal_those_of_the_stock_environment(name):
     """States, images, observations of the objects and success are equal in two episodes.
 
@@ -141,7 +139,7 @@ def test_restore_continues_bit_for_bit_in_another_model_and_shows_the_same(n_ste
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", TASKS)
+@pytest.mark.parametrize("name", TASKS_WITH_MARKS)
 def test_every_environment_keeps_its_contract(name):
     """The environment is in this process, where its images can be counted."""
     checks = check_env(lambda: make(name, {"agentview": (32, 32)}))
