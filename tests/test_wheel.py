@@ -187,6 +187,16 @@ def _whiskers(installed, run):
             server.terminate()
 
 
+def _whisker_serve(installed, run):
+    with installed.start("whisker-serve", "--policy", "act", "--port", "0") as server:
+        try:
+            address = server.stdout.readline().split()[-1]
+            flags = ("--server", address, "--episodes", "1", "--max-steps", "2")
+            assert "0 errors" in installed.run("eval", *flags, "--quiet", "--run-dir", "served")
+        finally:
+            server.terminate()
+
+
 def _cknna(installed, run):
     arguments = ["--policy", "act", "--on", run, "--output", "bank"]
     installed.run("cknna", "extract", *arguments)
@@ -200,6 +210,7 @@ USES = {
     "eval-demos": _eval_demos,
     "eval-report": _eval_report,
     "eval-sweep": _eval_sweep,
+    "whisker-serve": _whisker_serve,
     "whiskers": _whiskers,
     "cknna": _cknna,
 }

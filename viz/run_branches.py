@@ -10,6 +10,7 @@ from eval.rollout import RolloutSettings
 from eval.run import Run
 from policies.checkpoint_files import compute_fingerprint, open_checkpoint
 from policies.loading import find_loader
+from policies.policy import PolicySpec
 from sim.capabilities import Snapshots, require
 from sim.errors import WhiskerError
 from sim.flags import replace_flags
@@ -113,6 +114,7 @@ class RunBranches(Driver):
         self._check_checkpoint(config)
         setup = set_up(config)
         self.opened.enter_context(closing(setup.env))
+        _check_server(description.policy, setup.policy.spec)
         env = require(setup.env, Snapshots, "branches")
         settings = RolloutSettings(
             description.resolved.n_action_steps, setup.max_steps, config.recording.samples
@@ -148,3 +150,15 @@ class RunBranches(Driver):
                 got=f"another {', '.join(changed)}",
                 hint="A branch needs the policy of the run: put its checkpoint back.",
             )
+
+
+def _check_server(then: PolicySpec, now: PolicySpec) -> None:
+    """Raise if a server runs something else than what the run was made with."""
+    is_same = (then.server, then.files_sha256) == (now.server, now.files_sha256)
+    if now.server and not is_same:
+        raise WhiskerError(
+            f"policy {now.type!r}",
+            expected="the policy that the run was made with, on the same server",
+            got="a server that says other things of itself",
+            hint="A branch needs the policy of the run: start its server again.",
+        )

@@ -5,6 +5,7 @@ from policies.policy import Policy
 from policies.registry import REMOTE_NAME
 from policies.remote.connection import Connection
 from policies.remote.remote_policy import RemotePolicy
+from policies.remote.served_policy import ServedPolicy, is_own_server
 from policies.remote.server_flags import check_server_flags
 from policies.remote.wires import shipped_wires
 from sim.errors import WhiskerError
@@ -25,6 +26,9 @@ def load_remote_policy(address: str | None, wire_name: str | None, env: EnvSpec)
     check_server_flags(PolicyConfig(REMOTE_NAME, server=address, wire=wire_name))
     assert address is not None
     connection = Connection(address)
+    if is_own_server(connection):
+        _refuse_wire(wire_name)
+        return ServedPolicy(connection)
     if wire_name is None:
         raise WhiskerError(
             f"policy server {address}",
@@ -33,3 +37,14 @@ def load_remote_policy(address: str | None, wire_name: str | None, env: EnvSpec)
             hint="The server does not say under which keys it looks for images and state.",
         )
     return RemotePolicy(connection, wire_name, env)
+
+
+def _refuse_wire(wire_name: str | None) -> None:
+    """Raise for a wire to `whisker-serve`, which says by itself what its policy reads."""
+    if wire_name is not None:
+        raise WhiskerError(
+            f"--wire {wire_name}",
+            expected="none for whisker-serve, which says what its policy reads",
+            got=wire_name,
+            hint="Leave --wire out.",
+        )
