@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from eval.episode_row import ROWS_FILE
@@ -26,10 +27,19 @@ def only_run(run_dir: Path) -> Path:
 def children_of(pid: int) -> list[int]:
     """Return the ids of the processes that one has started, directly or not."""
     found = []
-    for thread in Path(f"/proc/{pid}/task").iterdir():
-        for child in (thread / "children").read_text().split():
-            found += [int(child), *children_of(int(child))]
+    for child in _list_children(pid):
+        found.append(child)
+        with suppress(FileNotFoundError):  # it ends just now
+            found += children_of(child)
     return found
+
+
+def _list_children(pid: int) -> list[int]:
+    children: list[int] = []
+    for thread in Path(f"/proc/{pid}/task").iterdir():
+        with suppress(FileNotFoundError, ProcessLookupError):  # it ends just now
+            children += map(int, (thread / "children").read_text().split())
+    return children
 
 
 def wait_for(condition, limit_s=60):

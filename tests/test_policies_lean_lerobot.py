@@ -51,6 +51,7 @@ def test_a_rollout_of_act_imports_only_what_it_uses():
     assert [name for name in UNUSED_BY_ACT if name not in sys.modules] == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("policy_type", ["diffusion", "smolvla"])
 def test_what_another_type_uses_is_imported_and_plans_the_same(policy_type):
     planned = run("-m", "tests.lean_plan", policy_type, policy_type)
@@ -66,6 +67,7 @@ def test_every_type_plans_the_same(policy_type, small_checkpoint):
     assert planned["plan"] == plan_bytes(policy_type, folder, shrunken)
 
 
+@pytest.mark.slow
 def test_nothing_is_missing_once_all_is_loaded(ordinary):
     lean = run("-c", f"{LEAN}with lean_lerobot():\n    {OWN_MODULE}{CENSUS}")
     for registry in ("types", "steps"):
@@ -78,6 +80,7 @@ def test_nothing_is_missing_once_all_is_loaded(ordinary):
         assert set(names) - set(whole["names"][module]) == set(), module
 
 
+@pytest.mark.slow
 def test_a_policy_of_ones_own_finds_all_of_lerobot(tmp_path):
     """It is loaded after a lean import, as the viewer does that shows two runs."""
     (tmp_path / "own.py").write_text(
@@ -100,6 +103,7 @@ def test_a_policy_of_ones_own_finds_all_of_lerobot(tmp_path):
     assert done.stderr.splitlines()[-1] == "reached"
 
 
+@pytest.mark.slow
 def test_what_torchvision_takes_from_the_compiler_comes_when_it_is_called():
     """The regions of a feature map are pooled as after an ordinary import."""
     code = (
