@@ -24,7 +24,7 @@ def test_a_network_that_predicts_the_noise_is_told_so(tmp_path, told, level):
     assert f'prediction_type is "{told}"' in finding.evidence
 
 
-@pytest.mark.parametrize(("told", "level"), [("epsilon", "warning"), ("sample", "fine")])
+@pytest.mark.parametrize(("told", "level"), [("epsilon", "unknown"), ("sample", "fine")])
 def test_a_network_that_does_not_know_the_noise_is_not_told_to_predict_it(tmp_path, told, level):
     save_small_diffusion(tmp_path, prediction_type=told)
     config = make_config(SubjectConfig, policy="diffusion", checkpoint=str(tmp_path))

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from eval.doctor.check_context import CheckContext
-from eval.doctor.finding import Findings, fail, fine, unknown, warn
+from eval.doctor.finding import Findings, fail, fine, unknown
 from policies.lerobot_types import LEROBOT_TYPES
 from policies.policy import HookablePolicy
 
@@ -41,11 +41,14 @@ def check_prediction_type(context: CheckContext) -> Findings:
             'Set prediction_type in config.json to "epsilon".',
         )
     elif told == "epsilon" and likeness < _DOES_NOT_KNOW_NOISE:
-        yield warn(
+        yield unknown(
             "prediction type",
             "the network does not predict the noise, as it is told to",
             evidence,
-            'If it was trained to predict the actions, prediction_type in config.json is "sample".',
+            (
+                "It was trained too little, or to predict the actions. Then prediction_type in "
+                'config.json is "sample".'
+            ),
         )
     elif _DOES_NOT_KNOW_NOISE <= likeness <= _RETURNS_NOISE:
         yield unknown("prediction type", "neither the noise nor clearly something else", evidence)
