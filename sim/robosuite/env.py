@@ -1,5 +1,6 @@
 """Wraps a robosuite environment as `sim.env.Env`, bit for bit equal and without redundant work."""
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 
@@ -21,6 +22,7 @@ from sim.scene_geometry import SceneGeometry
 from sim.spec import EnvSpec
 
 FlatState = Float64[np.ndarray, " flat_state_dim"]
+_FILE_TYPE = re.compile(r' content_type="[^"]*"')
 
 
 class RobosuiteEnv(ModelEnv, ABC):
@@ -177,8 +179,12 @@ class RobosuiteEnv(ModelEnv, ABC):
         return self._free_joints.positions(self.data)
 
     def model_xml(self) -> str:
-        """Return the model as MJCF, with the fixtures at their poses in this episode."""
-        return self._env.sim.model.get_xml()
+        """Return the model as MJCF, with the fixtures at their poses in this episode.
+
+        MuJoCo writes the type of a mesh's file only when a process first loads the mesh.
+        It is left out here, since the file's ending says the same.
+        """
+        return _FILE_TYPE.sub("", self._env.sim.model.get_xml())
 
     def joint_positions(self) -> Float64[np.ndarray, "7"]:
         """Return the positions of the arm's joints, rad."""
