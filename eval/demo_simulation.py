@@ -82,7 +82,7 @@ class TargetNoise:
 
 
 class DemoFrame(NamedTuple):
-    """What `DemonstrationWriter.add_frame` takes."""
+    """Holds what `DemonstrationWriter.add_frame` takes."""
 
     observation: Observation
     action: Float[np.ndarray, " action_dim"]

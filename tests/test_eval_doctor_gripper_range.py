@@ -10,10 +10,11 @@ import pytest
 
 from eval.doctor.gripper_range import check_gripper_range
 from policies.normalisation import FeatureStats, Normalisation
-from sim.libero_bench.conventions import make_action_spec
+from sim.libero_bench.conventions import REACH_HIGH_M, REACH_LOW_M
+from sim.robosuite.osc_pose import make_action_spec
 from tests.check_contexts import make_check_context
 
-LIBERO = make_action_spec("delta")
+LIBERO = make_action_spec("delta", REACH_LOW_M, REACH_HIGH_M)
 
 
 @pytest.fixture

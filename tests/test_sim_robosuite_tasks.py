@@ -12,7 +12,7 @@ from sim.check_env import check_env
 from sim.contract_trial import bits_of, read
 from sim.errors import UnknownNameError, WhiskerError
 from sim.registry import expand_env, family_of, list_envs, make_env, task_of
-from sim.robosuite_tasks.conventions import CONTROLLER, make_action_spec
+from sim.robosuite.osc_pose import CONTROLLER
 from sim.robosuite_tasks.env import RobosuiteTaskEnv
 from sim.robosuite_tasks.tasks import REFUSED, TASKS
 from tests.stock_robosuite import (
@@ -166,11 +166,11 @@ def test_a_projected_point_lies_where_the_camera_sees_it():
         assert abs(np.median(rows) - v / w) < 3
 
 
-def test_the_controller_is_robosuites_own():
+def test_the_controller_is_robosuites_own(blind):
     stock = make_stock_env("Lift", render=False)
     assert stock.robots[0].controller_config.items() >= CONTROLLER.items()
     low, high = stock.action_spec
-    action = make_action_spec("delta")
+    action = blind.spec.action
     assert (list(low), list(high)) == (list(action.low), list(action.high))
     assert stock.control_timestep == 0.05
     close_stock_env(stock)

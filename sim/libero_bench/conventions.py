@@ -1,12 +1,9 @@
 """Defines the conventions of published LIBERO policies and evaluations, with their sources."""
 
 from collections.abc import Mapping
-from math import pi
 
 import numpy as np
 from jaxtyping import Float32, Float64
-
-from sim.spec import ActionMode, ActionSpec
 
 # An episode is a pair (init state, seed of the fixtures' poses). Init state k gets the default seed
 # of lerobot-eval, 1000 + k, so that both evaluate the same episodes.
@@ -20,12 +17,9 @@ IMAGE_SIZE_PX = (256, 256)
 
 STATE_NAMES = ("x", "y", "z", "rx", "ry", "rz", "gripper_left", "gripper_right")
 STATE_UNITS = ("m",) * 3 + ("rad",) * 3 + ("m",) * 2
-ACTION_NAMES = ("x", "y", "z", "rx", "ry", "rz", "gripper")
-_GRIPPER_OPEN = -1.0
-_GRIPPER_CLOSED = 1.0
 # Bounds of absolute targets: the space around the tables that the arm can reach.
-_REACH_LOW_M = (-0.8, -0.8, 0.0)
-_REACH_HIGH_M = (0.6, 0.8, 2.0)
+REACH_LOW_M = (-0.8, -0.8, 0.0)
+REACH_HIGH_M = (0.6, 0.8, 2.0)
 
 # The published protocol: lerobot/envs/libero.py, TASK_SUITE_MAX_STEPS (the longest training
 # demonstrations have 193, 254, 270, 505 and 373 steps). A perturbed suite of LIBERO-PRO has as many
@@ -44,32 +38,6 @@ OTHER_MAX_STEPS = 500
 # have robosuite's names.
 LEROBOT_CAMERAS: Mapping[str, str] = {"image": "agentview", "image2": "robot0_eye_in_hand"}
 CAMERA_NAMES = (*LEROBOT_CAMERAS, "frontview", "birdview", "sideview")
-
-
-def make_action_spec(control: ActionMode) -> ActionSpec:
-    """Return the meaning of an action; `LiberoEnv` describes it."""
-    if control == "delta":
-        units = ("0.05 m",) * 3 + ("0.5 rad",) * 3
-        low = (-1.0,) * 6
-        high = (1.0,) * 6
-    else:
-        units = ("m",) * 3 + ("rad",) * 3
-        low = (*_REACH_LOW_M, *(-pi,) * 3)
-        high = (*_REACH_HIGH_M, *(pi,) * 3)
-    return ActionSpec(
-        names=ACTION_NAMES,
-        units=(*units, "-1 open, 1 closed"),
-        low=(*low, _GRIPPER_OPEN),
-        high=(*high, _GRIPPER_CLOSED),
-        mode=control,
-        rotation="axis_angle",
-        rotation_frame="base",
-        gripper_index=6,
-        gripper_closed=_GRIPPER_CLOSED,
-        gripper_open=_GRIPPER_OPEN,
-        # robosuite's PandaGripper moves by the sign of the command.
-        gripper_closes_below=0.5,
-    )
 
 
 def axis_angle_of(quat_xyzw: Float64[np.ndarray, "4"]) -> Float32[np.ndarray, "3"]:

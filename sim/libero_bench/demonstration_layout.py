@@ -33,7 +33,6 @@ osc_pose.json. Fields that tools need: robomimic d309eae, utils/dataset.py (`num
 """
 
 from collections.abc import Collection, Mapping
-from typing import Any
 
 import numpy as np
 
@@ -53,25 +52,6 @@ OBS_KEYS = (*IMAGE_KEYS, *_WIDTHS)
 
 IMAGE_CONVENTION = "opengl"
 TAG = "libero-v1"
-CONTROL_FREQ_HZ = 20
-CONTROLLER: Mapping[str, Any] = {
-    "type": "OSC_POSE",
-    "input_max": 1,
-    "input_min": -1,
-    "output_max": [0.05, 0.05, 0.05, 0.5, 0.5, 0.5],
-    "output_min": [-0.05, -0.05, -0.05, -0.5, -0.5, -0.5],
-    "kp": 150,
-    "damping_ratio": 1,
-    "impedance_mode": "fixed",
-    "kp_limits": [0, 300],
-    "damping_ratio_limits": [0, 10],
-    "position_limits": None,
-    "orientation_limits": None,
-    "uncouple_pos_ori": True,
-    "control_delta": True,
-    "interpolation": None,
-    "ramp_ratio": 0.2,
-}
 READER = DemonstrationReader(
     name_hint="Name a file of LIBERO's dataset, <task's name>_demo.hdf5.",
     remake_hint="Download it again, or write it with LIBERO's scripts/create_dataset.py.",

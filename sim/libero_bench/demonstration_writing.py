@@ -14,8 +14,6 @@ from scipy.spatial.transform import Rotation
 from sim.errors import WhiskerError
 from sim.files import atomic_write
 from sim.libero_bench.demonstration_layout import (
-    CONTROL_FREQ_HZ,
-    CONTROLLER,
     IMAGE_CONVENTION,
     IMAGE_KEYS,
     PUBLISHED_IMAGE_SIZE_PX,
@@ -26,6 +24,7 @@ from sim.libero_bench.demonstration_layout import (
 )
 from sim.libero_bench.fixture_poses import read_fixture_poses
 from sim.robosuite.demonstration_reader import as_float
+from sim.robosuite.osc_pose import CONTROL_FREQ_HZ, CONTROLLER
 
 Arrays = Mapping[str, np.ndarray]
 

@@ -11,8 +11,6 @@ from jaxtyping import Float64
 
 from sim.errors import WhiskerError
 from sim.libero_bench.demonstration_layout import (
-    CONTROL_FREQ_HZ,
-    CONTROLLER,
     IMAGE_CONVENTION,
     IMAGE_KEYS,
     READER,
@@ -21,6 +19,7 @@ from sim.libero_bench.demonstration_layout import (
 )
 from sim.libero_bench.fixture_poses import BodyPose, read_fixture_poses
 from sim.robosuite.demonstration_reader import as_dict, as_float, as_text, list_names
+from sim.robosuite.osc_pose import CONTROL_FREQ_HZ, CONTROLLER
 
 
 @dataclass(frozen=True)

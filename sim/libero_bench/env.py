@@ -16,11 +16,12 @@ from sim.libero_bench.conventions import (
     IMAGE_SIZE_PX,
     LEROBOT_CAMERAS,
     N_SETTLE_STEPS,
+    REACH_HIGH_M,
+    REACH_LOW_M,
     SETTLE_ACTION,
     STATE_NAMES,
     STATE_UNITS,
     axis_angle_of,
-    make_action_spec,
 )
 from sim.libero_bench.fixture_poses import place_fixtures
 from sim.libero_bench.loading import make_problem
@@ -29,6 +30,7 @@ from sim.libero_bench.replay import DemonstratedStarts
 from sim.libero_bench.scene_certificate import SceneCertificate, load_certificate
 from sim.libero_bench.tasks import LiberoTask, find_task, load_init_states
 from sim.robosuite.env import RobosuiteEnv
+from sim.robosuite.osc_pose import make_action_spec
 from sim.robosuite.seeding import seeded_global_generator
 from sim.spec import ActionMode, CameraSpec, EnvSpec
 
@@ -193,7 +195,11 @@ class LiberoEnv(RobosuiteEnv):
             cameras=tuple(cameras),
             state_names=STATE_NAMES,
             state_units=STATE_UNITS,
-            action=make_action_spec("delta" if self._relative else "absolute"),
+            action=make_action_spec(
+                "delta" if self._relative else "absolute",
+                REACH_LOW_M,
+                REACH_HIGH_M,
+            ),
             control_dt_s=self._env.control_timestep,
             physics_dt_s=self._env.model_timestep,
             max_steps=self._task.max_steps,

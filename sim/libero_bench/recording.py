@@ -60,7 +60,7 @@ def record_demonstrations(
 
 
 class _Demonstration(NamedTuple):
-    """What `DemonstrationFile.add` takes."""
+    """Holds what `DemonstrationFile.add` takes."""
 
     actions: np.ndarray
     states: np.ndarray

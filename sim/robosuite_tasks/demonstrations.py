@@ -23,7 +23,7 @@ from sim.robosuite.demonstration_reader import (
     list_names,
 )
 from sim.robosuite.demonstration_replay import DemonstrationReplay
-from sim.robosuite_tasks.conventions import CONTROL_FREQ_HZ, CONTROLLER
+from sim.robosuite.osc_pose import CONTROL_FREQ_HZ, CONTROLLER
 from sim.robosuite_tasks.tasks import PREFIX, RobosuiteTask, find_task
 from sim.spec import ActionMode
 

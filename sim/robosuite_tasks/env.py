@@ -12,16 +12,16 @@ from sim.errors import WhiskerError
 from sim.goals.goal import Goal
 from sim.robosuite.env import RobosuiteEnv
 from sim.robosuite.loading import load_robosuite_with_hard_resets
+from sim.robosuite.osc_pose import CONTROL_FREQ_HZ, CONTROLLER, make_action_spec
 from sim.robosuite.seeding import seeded_global_generator
 from sim.robosuite_tasks.conventions import (
-    CONTROL_FREQ_HZ,
-    CONTROLLER,
     IMAGE_SIZE_PX,
     MAX_STEPS,
     POLICY_CAMERAS,
+    REACH_HIGH_M,
+    REACH_LOW_M,
     STATE_NAMES,
     STATE_UNITS,
-    make_action_spec,
 )
 from sim.robosuite_tasks.demonstrations import DemonstratedStarts, Demonstration
 from sim.robosuite_tasks.progress import make_goal
@@ -186,7 +186,11 @@ class RobosuiteTaskEnv(RobosuiteEnv):
             state_names=(*STATE_NAMES, *objects),
             # The numbers of an object are metres, quaternions and radians.
             state_units=(*STATE_UNITS, *("",) * len(objects)),
-            action=make_action_spec("delta" if self._relative else "absolute"),
+            action=make_action_spec(
+                "delta" if self._relative else "absolute",
+                REACH_LOW_M,
+                REACH_HIGH_M,
+            ),
             control_dt_s=self._env.control_timestep,
             physics_dt_s=self._env.model_timestep,
             max_steps=MAX_STEPS,
