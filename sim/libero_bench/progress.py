@@ -17,15 +17,15 @@ import numpy as np
 from sim.arrays import Vector3
 from sim.env import Progress
 from sim.goals.articulated import ARTICULATED, VERBS, articulated_progress
-from sim.goals.pick_and_place import PICK_AND_PLACE, pick_and_place_progress
+from sim.goals.pick_and_place import PICK_AND_PLACE
 from sim.libero_bench.goal_thresholds import (
     ARTICULATED_THRESHOLDS,
     HELD_M,
     LIFTED_M,
     PICK_AND_PLACE_THRESHOLDS,
 )
+from sim.robosuite.carry_goal import CarryGoal
 from sim.robosuite.goal_tracking import GoalTracker
-from sim.robosuite.held_object import HeldObject
 
 # Margins of LIBERO's predicates, see `PlaceGoal._is_over`.
 ON_OBJECT_M = 0.03
@@ -37,7 +37,7 @@ IN_SITE_M = -0.01
 _ANY_JOINT = ("open", "turnon")
 
 
-class PlaceGoal:
+class PlaceGoal(CarryGoal):
     """Tracks an object that is to be brought into or onto a place."""
 
     def __init__(
@@ -53,9 +53,9 @@ class PlaceGoal:
             predicate: ("in" or "on", object, place).
         """
         verb, target, place = predicate
+        body = int(env.obj_body_id[target])
+        super().__init__(env, model, body, held_m=HELD_M, lifted_m=LIFTED_M)
         self.declared = PICK_AND_PLACE.goal(" ".join(predicate), PICK_AND_PLACE_THRESHOLDS)
-        self.start = np.zeros(1)
-        self._object = HeldObject(env, model, int(env.obj_body_id[target]))
         self._is_inside = verb == "in"
         self._place_site = -1
         self._place_body = -1
@@ -65,30 +65,8 @@ class PlaceGoal:
         else:
             self._place_body = int(env.obj_body_id[place])
 
-    def begin(self, data: mujoco.MjData) -> None:
-        self.start = data.xpos[self._object.body, 2:].copy()
-
-    def progress(
-        self,
-        data: mujoco.MjData,
-        ee_pos: Vector3,
-        met: bool,
-    ) -> Progress:
-        position = data.xpos[self._object.body].copy()
-        height_m = float(position[2] - self.start[0])
-        contact = self._object.contact(data, ee_pos)
-        held = contact.is_held(height_m, HELD_M)
-        return pick_and_place_progress(
-            reached=contact.is_reached,
-            grasped=held,
-            lifted=held and height_m > LIFTED_M,
-            over_goal=met or self._is_over(data, position),
-            released=not contact.is_touching,
-            placed=met,
-            object_height_m=height_m,
-            goal_distance_m=float(np.hypot(*(position[:2] - self._place_pos(data)[:2]))),
-            object_pos_world=position,
-        )
+    def _goal_xy(self, data: mujoco.MjData) -> np.ndarray:
+        return self._place_pos(data)[:2]
 
     def _is_over(
         self,

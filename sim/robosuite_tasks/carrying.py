@@ -1,15 +1,13 @@
-"""Measures the progress of goals to which an object is carried: a bin, another object or a peg."""
+"""Defines robosuite's goals to which an object is carried: a bin, another object and a peg."""
 
 import mujoco
 import numpy as np
 
 from sim.arrays import Vector3
-from sim.env import Progress
-from sim.goals.goal import Goal
 from sim.goals.insert import INSERT
 from sim.goals.pick_and_place import PICK_AND_PLACE
 from sim.goals.stack import STACK
-from sim.robosuite.held_object import HeldObject
+from sim.robosuite.carry_goal import CarryGoal
 from sim.robosuite_tasks.goal_thresholds import HELD_M, LIFTED_M, PICK_THRESHOLDS
 
 # Thickness of the floor of a bin above its origin (robosuite, models/assets/arenas/bins_arena.xml).
@@ -20,13 +18,8 @@ _ON_PEG_M = 0.03
 _PEG_DEPTH_M = 0.05
 
 
-class CarryGoal:
-    """Tracks an object that is carried to a goal: the common part of three kinds of goals.
-
-    Subclasses define the kind, where the goal is, and when the object is over it.
-    """
-
-    declared: Goal
+class _TaskGoal(CarryGoal):
+    """Tracks the object of a task, which begins slightly above or inside what it then lies on."""
 
     def __init__(
         self,
@@ -35,71 +28,17 @@ class CarryGoal:
         body: int,
         support_m: float,
     ) -> None:
-        """Look up the object.
-
-        Args:
-            body: id of the object's body.
-            support_m: height of what the object lies on at the start, m, world.
-        """
-        self._env = env
-        self._object = HeldObject(env, model, body)
-        self._support_m = support_m
-        self.start: np.ndarray = np.zeros(1)
-
-    def begin(self, data: mujoco.MjData) -> None:
-        self.start = np.array([self._object.resting_height(data, self._support_m)])
-
-    def progress(
-        self,
-        data: mujoco.MjData,
-        ee_pos: Vector3,
-        met: bool,
-    ) -> Progress:
-        position = data.xpos[self._object.body].copy()
-        height_m = float(position[2] - self.start[0])
-        contact = self._object.contact(data, ee_pos)
-        is_held = contact.is_held(height_m, HELD_M)
-        offset = position[:2] - self._goal_xy(data)
-        return Progress(
-            met,
-            stages={
-                "reached": contact.is_reached,
-                "grasped": is_held,
-                "lifted": is_held and height_m > LIFTED_M,
-                "over_goal": met or self._is_over(data, position),
-                "released": not contact.is_touching,
-                "placed": met,
-            },
-            measures={
-                "object_height_m": height_m,
-                "goal_distance_m": float(np.hypot(*offset)),
-                **self._measure_more(data, position),
-            },
-            object_pos_world=position,
+        super().__init__(
+            env,
+            model,
+            body,
+            held_m=HELD_M,
+            lifted_m=LIFTED_M,
+            support_m=float(support_m),
         )
 
-    def _goal_xy(self, data: mujoco.MjData) -> np.ndarray:
-        """Return the horizontal position of the goal, m, world."""
-        raise NotImplementedError
 
-    def _is_over(
-        self,
-        data: mujoco.MjData,
-        position: Vector3,
-    ) -> bool:
-        """Return whether the object at this position is above or inside the goal."""
-        raise NotImplementedError
-
-    def _measure_more(
-        self,
-        data: mujoco.MjData,
-        position: Vector3,
-    ) -> dict[str, float]:
-        """Return the measures that only this kind of goal has."""
-        return {}
-
-
-class BinGoal(CarryGoal):
+class BinGoal(_TaskGoal):
     """Tracks the object of a PickPlace task, which has a quarter of the second bin for its goal."""
 
     def __init__(self, env, model: mujoco.MjModel) -> None:
@@ -122,7 +61,7 @@ class BinGoal(CarryGoal):
         return bool((np.abs(offset[:2]) < self._half_m).all() and offset[2] > 0)
 
 
-class StackGoal(CarryGoal):
+class StackGoal(_TaskGoal):
     """Tracks the red cube of Stack, whose goal is the green one."""
 
     def __init__(self, env, model: mujoco.MjModel) -> None:
@@ -158,7 +97,7 @@ class StackGoal(CarryGoal):
         return {"base_shift_m": float(np.hypot(*shift))}
 
 
-class PegGoal(CarryGoal):
+class PegGoal(_TaskGoal):
     """Tracks the nut of a NutAssembly task, whose goal is the bottom of its peg."""
 
     def __init__(self, env, model: mujoco.MjModel) -> None:
