@@ -5,6 +5,7 @@ import socket
 from collections.abc import Mapping
 from pathlib import Path
 from threading import Lock
+from time import monotonic
 from typing import Any
 
 from eval.config import EvalConfig
@@ -23,7 +24,7 @@ from sim.worker_process import N_TRIES, WorkerError, catch_error
 # They choose how numbers and images are computed, and do not travel to the nodes by themselves.
 _VARIABLES = (*SETTINGS, SWITCH, "MUJOCO_GL", "PYOPENGL_PLATFORM")
 _THREADS = "OMP_NUM_THREADS"
-# Interval at which a waiting driver looks whether the cluster still has room for its worker.
+# Interval at which the driver looks whether the cluster still has room for a worker that waits.
 _LOOK_INTERVAL_S = 5.0
 
 
@@ -45,6 +46,20 @@ class RayJob:
         named = config.policy.checkpoint
         if setup.checkpoint is not None and named is not None and Path(named).is_dir():
             self.checkpoint = ShippedFolder(setup.checkpoint.source)
+        self._looking = Lock()
+        self._looked_s = 0.0
+        self._has_room = True
+
+    def has_room(self) -> bool:
+        """Return whether a node is alive that is large enough for a worker.
+
+        All runners share one look, since a cluster of many nodes takes time to list them.
+        """
+        with self._looking:
+            if monotonic() - self._looked_s > _LOOK_INTERVAL_S:
+                self._has_room = count_places(self.needs) > 0
+                self._looked_s = monotonic()
+            return self._has_room
 
     def start_actor(self) -> Any:
         """Start an actor, which begins as soon as a node has room for it."""
@@ -169,12 +184,11 @@ class RayRunner:
         """
         import ray
 
-        needs = self._job.needs
         while not ray.wait([reference], timeout=_LOOK_INTERVAL_S)[0]:
-            if not count_places(needs):
+            if not self._job.has_room():
                 raise WhiskerError(
                     "the Ray cluster",
-                    expected=f"a node with {describe_needs(needs)}",
+                    expected=f"a node with {describe_needs(self._job.needs)}",
                     got="none that is alive",
                     hint=f"Finished episodes stay in {str(self._job.assignment.run)!r}; --resume "
                     "goes on from there.",
