@@ -362,6 +362,8 @@ def _complain(message: str) -> None:
 def _film(run: Path, config: EvalConfig) -> int:
     """Film the run in a process of its own, since `viz` imports this package."""
     command = [sys.executable, "-m", "viz.video", str(run), "--which", config.output.video]
+    if config.parallel.ray is None:
+        command += ["--workers", str(config.parallel.workers)]
     if config.output.quiet:
         command.append("--quiet")
     try:

@@ -6,7 +6,7 @@ python -m viz.video runs/<run> --which failures
 import sys
 from contextlib import closing
 from dataclasses import dataclass
-from itertools import groupby
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -16,12 +16,16 @@ from eval.episode_row import EpisodeRow
 from eval.run import Run
 from eval.run_folder import video_path
 from sim.errors import WhiskerError
+from sim.jobs import run_jobs
 from viz.episode_film import EpisodeFilm, open_camera_film
+from viz.episode_work import MODULES, Block, OpenedTask, count_viz_workers, cut_blocks
 from viz.overlay_style import TRAILS
 from viz.progress import Report, report_nothing, terminal_bar
 
 # The size of a still is that of a picture for print.
 _STILL_SIZE = (960, 1280)
+# A worker is started for so many films. Fewer take less time than its start.
+_FILMS_A_WORKER = 2
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,8 @@ class VideoConfig:
         fps: frames per second of simulated time. Default: one per control step.
         trail: draw the path taken since the beginning of this many plans, the current one included.
             0 draws all of it.
+        workers: number of processes that film. Default: as many as there are cores, memory and
+            episodes for.
         quiet: show no progress bar.
     """
 
@@ -41,6 +47,7 @@ class VideoConfig:
     which: Literal["failures", "all"] = "all"
     fps: int | None = None
     trail: int = TRAILS[0]
+    workers: int | Literal["auto"] = "auto"
     quiet: bool = False
 
 
@@ -105,20 +112,40 @@ def film_run(config: VideoConfig) -> list[Path]:
         )
     run = Run.open(config.run)
     missing = [row for row in run.rows if _is_missing(config, run, row)]
+    if not missing:
+        return []
+    blocks = cut_blocks(missing, size=1)
+    n_workers = count_viz_workers(run, config.workers, len(blocks), _FILMS_A_WORKER)
     paths: list[Path] = []
-    with terminal_bar("videos", quiet=config.quiet or not missing) as report:
-
-        def report_film(what: str, *counts: int) -> None:
-            report(f"video {len(paths) + 1} of {len(missing)}: {what}", *counts)
-
-        for task, rows_of_task in groupby(missing, key=lambda row: row.task):
-            film = EpisodeFilm(run, task, config.fps, trail=config.trail)
-            with closing(film):
-                for row in rows_of_task:
-                    path = run.path / video_path(row)
-                    film.write_mp4(path, row, report_film)
-                    paths.append(path)
+    with (
+        terminal_bar("videos", quiet=config.quiet) as report,
+        closing(run_jobs(partial(Filming, config), blocks, n_workers, MODULES)) as filmed,
+    ):
+        report("videos", 0, len(blocks))
+        for _, path in filmed:
+            paths.append(path)
+            report("videos", len(paths), len(blocks))
     return paths
+
+
+class Filming:
+    """`sim.worker_process.Work`: films one episode at a time in the environment of its task."""
+
+    def __init__(self, config: VideoConfig) -> None:
+        self._run = Run.open(config.run)
+        self._film = OpenedTask(
+            lambda task: EpisodeFilm(self._run, task, config.fps, trail=config.trail)
+        )
+
+    def run(self, block: Block) -> Path:
+        """Write the video of the block's only episode, and return its path."""
+        (row,) = block
+        path = self._run.path / video_path(row)
+        self._film.get(row.task).write_mp4(path, row, report_nothing)
+        return path
+
+    def close(self) -> None:
+        self._film.close()
 
 
 def _is_missing(
