@@ -97,8 +97,15 @@ def statistics_of(
 
 
 def weights(edit: TensorChange) -> Damage:
-    """Return a function that changes the weights."""
-    return lambda folder: edit_tensors(folder / "model.safetensors", edit)
+    """Return a function that changes the weights. A bug that changes none of them is none."""
+
+    def damage(folder):
+        path = folder / "model.safetensors"
+        before = path.read_bytes()
+        edit_tensors(path, edit)
+        assert path.read_bytes() != before, "the weights are as before"
+
+    return damage
 
 
 def settings(file: str, edit: Callable[[dict], object]) -> Damage:

@@ -96,6 +96,9 @@ STATISTICS = "refused|statistics|postprocessor|normalised observation|weights"
 ANY_STATE = "state|state order|state units|normalised observation|training environment"
 ACTIONS = "action range|action scale|action units|planned actions|postprocessor|statistics"
 
+# Bias of the last layer of ACT, of the diffusion policy and of SmolVLA.
+LAST_BIAS = ("action_head.bias", "final_conv.1.bias", "action_out_proj.bias")
+
 PLANTS = (
     Plant("images rotated by 180°", TURNED, "180", seen=images(lambda i: i[::-1, ::-1])),
     Plant("images upside down", TURNED, "upside", seen=images(lambda i: i[::-1])),
@@ -191,7 +194,11 @@ PLANTS = (
     Plant("images not normalised", STATISTICS, files=identity("preprocessor", "VISUAL")),
     Plant("state not normalised", STATISTICS, files=identity("preprocessor", "STATE")),
     Plant("actions not un-normalised", STATISTICS, files=identity("postprocessor", "ACTION")),
-    Plant("action std halved", ACTIONS, files=statistics_of("action", lambda v: v / 2, "std")),
+    Plant(
+        "action scale halved",
+        ACTIONS,
+        files=statistics_of("action", lambda v: v / 2, "std", "min", "max"),
+    ),
     Plant(
         "other action std after than before",
         STATISTICS,
@@ -239,7 +246,7 @@ PLANTS = (
     Plant(
         "NaN in the weights",
         "weights",
-        files=weights(lambda n, v: at(0, np.nan)(v) if n == "model.action_head.bias" else v),
+        files=weights(lambda n, v: at(0, np.nan)(v) if n.endswith(LAST_BIAS) else v),
     ),
     Plant(
         "NaN in a BatchNorm buffer",
@@ -338,7 +345,7 @@ COMMON = (
     "gripper turned in the plans",
     "differences sent as targets",
     "state statistics in radians",
-    "action std halved",
+    "action scale halved",
     "NaN in the weights",
 )
 

@@ -183,7 +183,7 @@ def test_a_search_that_took_too_long_is_not_called_complete(act):
     [
         "action statistics in another joint order",
         "state statistics in another joint order",
-        "action std halved",
+        "action scale halved",
         "elbow's state 30° off",
         "random backbone",
         "16 px blown up",
