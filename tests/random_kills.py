@@ -85,7 +85,9 @@ def run_to_the_end(
 ) -> None:
     """Evaluate, kill somebody once in each try, and resume until the run is finished."""
     while True:
-        command = _command(config, rng.choice([2, 3]), run_dir, *find_runs(run_dir))
+        # A local cluster has no room for more workers than this machine has cores.
+        n_workers = rng.choice([2, 3] if config.ray is None else [1, 2])
+        command = _command(config, n_workers, run_dir, *find_runs(run_dir))
         process = subprocess.Popen(command)
         with suppress(subprocess.TimeoutExpired):
             process.wait(rng.uniform(0.5, config.longest_s))
