@@ -112,6 +112,7 @@ def _expect_image(env, original):
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("task", TASKS.values(), ids=TASKS)
 def test_episodes_begin_as_in_the_original_simpler(simpler, task):
     original = np.load(ORIGINAL / "initial_poses.npz")
@@ -131,6 +132,7 @@ def test_episodes_begin_as_in_the_original_simpler(simpler, task):
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 def test_the_contract_is_kept(simpler):
     checks = list(check_env(partial(make_env, "simpler/stack_cube" + PADDED_STATE)))
     broken = [check for check in checks if check.verdict == "failed"]
@@ -138,3 +140,23 @@ def test_the_contract_is_kept(simpler):
     assert {"snapshot", "reset", "simulate_ee_path"} <= {
         c.name for c in checks if c.verdict == "ok"
     }
+
+
+EXHAUSTIVE = [pytest.mark.exhaustive]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=EXHAUSTIVE if name != "stack_cube" else []) for name in TASKS],
+)
+def test_the_expert_has_succeeded_at_the_end(simpler, name):
+    with closing(make_env(TASKS[name].task_name, image_sizes={})) as env:
+        env.reset(0)
+        expert = env.make_expert()
+        results = [env.step(expert.action()) for _ in range(env.spec.max_steps)]
+    assert results[-1].success
+    assert not results[0].success
+    (last,) = results[-1].progress
+    assert last.stages["released"] and last.stages["placed"]
+    assert any(result.progress[0].stages["lifted"] for result in results)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from sim.arrays import Action, Chunk, EePath, ImageSizes, SnapshotVector, StateVector, Vector3
-from sim.env import Progress, StepResult
+from sim.env import Expert, Progress, StepResult
 from sim.errors import UnknownNameError, WhiskerError
 from sim.observation import Observation
 from sim.simpler_bench import conventions
@@ -147,6 +147,16 @@ class SimplerEnv:
             self._execute(action)
             path.append(self.ee_pos_world())
         return np.array(path)
+
+    def make_expert(self, failure_mode: str | None = None) -> Expert:
+        from sim.simpler_bench.expert import SimplerExpert
+
+        if failure_mode is not None:
+            raise WhiskerError(
+                f"failure mode {failure_mode!r} of the expert",
+                expected=f"none in {self.spec.name!r}, whose expert makes no mistakes on purpose",
+            )
+        return SimplerExpert(self._scene)
 
     def close(self) -> None:
         if not self._is_closed:
