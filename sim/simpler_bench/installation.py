@@ -14,10 +14,8 @@ from sim.simpler_bench.tasks import SimplerTask
 
 PACKAGES = {"mani-skill": "3.0.1", "sapien": "3.0.3"}
 INSTALL = "./run --extra simpler eval ..."
-DOWNLOAD = (
-    "Download it: ./run --extra simpler python -m mani_skill.utils.download_asset "
-    "bridge_v2_real2sim widowx250s -y"
-)
+# ManiSkill's command takes one asset at a time.
+DOWNLOAD = "Download it: ./run --extra simpler python -m mani_skill.utils.download_asset"
 _DATASET = Path("tasks/bridge_v2_real2sim_dataset")
 _ROBOT = Path("robots/widowx")
 # docker/install.sh unpacks the driver here on Debian 12, and leaves the machine's own Mesa alone.
@@ -73,7 +71,7 @@ def check_assets(task: SimplerTask) -> None:
                 f"assets of SimplerEnv in {str(folder)!r}",
                 expected=f"the object {model!r} in {database}",
                 got="files of another version",
-                hint=DOWNLOAD,
+                hint=f"{DOWNLOAD} bridge_v2_real2sim",
             )
         models = _DATASET / "custom/models" / model
         _check_file(folder, models / "collision.obj")
@@ -121,9 +119,10 @@ def _check_file(folder: Path, file: Path) -> None:
     path = folder / file
     if path.is_file() and path.stat().st_size:
         return
+    asset = "widowx250s" if _ROBOT in file.parents else "bridge_v2_real2sim"
     raise WhiskerError(
         f"assets of SimplerEnv in {str(folder)!r}",
         expected=str(file),
         got="an empty file" if path.is_file() else "none",
-        hint=f"{DOWNLOAD} Or name their folder: MS_ASSET_DIR=...",
+        hint=f"{DOWNLOAD} {asset}",
     )
