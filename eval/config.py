@@ -8,7 +8,7 @@ from tyro.conf import Positional, arg
 
 from cknna.config import HookConfig
 from policies.config import PolicyConfig
-from sim.spec import ActionMode
+from sim.spec import ActionMode, SuccessRule
 
 # The environment that `auto` means if nothing says where the checkpoint was trained.
 DEFAULT_ENV = "so101/pick_place"
@@ -92,10 +92,14 @@ class RolloutConfig:
         n_action_steps: actions of a chunk to execute before the next prediction. Default: the
             checkpoint's.
         max_steps: control steps after which an episode is over. Default: the environment's.
+        success: once: an episode ends with its first success. at_end: it runs to its last step,
+            and that step decides. Default: at_end in SimplerEnv, as its published protocol says,
+            and once in all others.
     """
 
     n_action_steps: int | None = None
     max_steps: Annotated[int | None, arg(aliases=["--horizon"])] = None
+    success: SuccessRule | None = None
 
 
 @dataclass(frozen=True)

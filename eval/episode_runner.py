@@ -78,6 +78,7 @@ class LocalRunner:
             now.n_action_steps,
             now.max_steps,
             self._config.recording.samples,
+            success=now.success,
         )
         policy = (now.feature_recorder or now).policy
         record = run_episode(now.env, policy, episode_index, self._recorder, settings)

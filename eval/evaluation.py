@@ -29,8 +29,8 @@ from policies.training_record import TrainingRecord, load_training_record
 from sim.env import Env
 from sim.errors import WhiskerError
 from sim.gl import check_gl_library
-from sim.registry import camera_names, make_env
-from sim.spec import EnvSpec
+from sim.registry import camera_names, family_of, make_env
+from sim.spec import EnvSpec, SuccessRule
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,7 @@ class Setup:
         checkpoint: of lerobot's, whose files can be looked at; None: the policy has no such files.
         n_action_steps: actions of a chunk that are executed before the next prediction.
         max_steps: control steps after which an episode in `env` is over.
+        success: whether its first success ends it, or its last step decides.
         tasks: task → the name of its environment, in the order in which they run.
         feature_recorder: the policy with hooks in it; None unless features are collected.
         training: what the checkpoint says of its training; None: there is no checkpoint of
@@ -57,6 +58,7 @@ class Setup:
     n_action_steps: int
     max_steps: int
     tasks: Mapping[str, str]
+    success: SuccessRule = "once"
     feature_recorder: FeatureRecorder | None = None
     training: TrainingRecord | None = None
     renamed_cameras: Mapping[str, str] = field(default_factory=dict)
@@ -108,6 +110,7 @@ def set_up(config: SubjectConfig) -> Setup:
             n_action_steps=resolve_n_action_steps(policy.spec, config.rollout.n_action_steps),
             max_steps=resolve_max_steps(config.rollout, env.spec),
             tasks=tasks,
+            success=resolve_success(config.rollout, env.spec),
             training=training,
             renamed_cameras=renamed,
         )
@@ -128,12 +131,18 @@ def reuse_setup(setup: Setup, config: SubjectConfig) -> Setup:
         setup,
         n_action_steps=resolve_n_action_steps(setup.policy.spec, config.rollout.n_action_steps),
         max_steps=resolve_max_steps(config.rollout, setup.env.spec),
+        success=resolve_success(config.rollout, setup.env.spec),
     )
 
 
 def resolve_max_steps(config: RolloutConfig, env: EnvSpec) -> int:
     """Return the control steps after which an episode is over."""
     return config.max_steps or env.max_steps
+
+
+def resolve_success(config: RolloutConfig, env: EnvSpec) -> SuccessRule:
+    """Return whether an episode ends with its first success, or its last step decides."""
+    return config.success or family_of(env.name).success
 
 
 def follow_task(config: SubjectConfig, setup: Setup, env: Env) -> Policy:

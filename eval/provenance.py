@@ -61,6 +61,7 @@ def describe(config: EvalConfig, setup: Setup) -> RunDescription:
         resolved=Resolved(
             n_action_steps=setup.n_action_steps,
             max_steps=setup.max_steps,
+            success=setup.success,
             outcome_rules=OUTCOME_RULES,
             renamed_cameras=dict(setup.renamed_cameras),
             gl_backend=os.environ["MUJOCO_GL"],
@@ -156,7 +157,10 @@ def _fill_in_later_fields(written: dict[str, Any], now: RunDescription) -> dict[
     for name, group in as_before["config"].items():
         if isinstance(group, dict):
             config[name] = group | config[name]
-    return written | {"config": config, "policy": as_before["policy"] | written["policy"]}
+    # Every episode ended with its first success then.
+    resolved = {"success": "once"} | written["resolved"]
+    policy = as_before["policy"] | written["policy"]
+    return written | {"config": config, "policy": policy, "resolved": resolved}
 
 
 def flatten(name: str, value: object) -> dict[str, object]:

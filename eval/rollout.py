@@ -14,6 +14,7 @@ from policies.policy import EpisodeMemory, PolicySpec
 from sim.capabilities import Snapshots, provides
 from sim.env import Env, StepResult, episode_rng
 from sim.observation import Observation
+from sim.spec import SuccessRule
 
 
 @dataclass(frozen=True)
@@ -26,12 +27,14 @@ class RolloutSettings:
         n_samples: plans at each decision, the executed one included. The others change nothing.
         seed: seed of the policy's noise; 0 is that of a recorded run. With seed s the first plan
             is made from the noise of alternative s.
+        success: whether an episode ends with its first success, or its last step decides.
     """
 
     n_action_steps: int
     max_steps: int
     n_samples: int = 1
     seed: int = 0
+    success: SuccessRule = "once"
 
 
 @dataclass(frozen=True)
@@ -127,7 +130,7 @@ def rollout(
     episode_index: int,
     settings: RolloutSettings,
 ) -> Rollout:
-    """Decide and step until success or the last step.
+    """Decide and step until the last step, or until success if the settings say so.
 
     Yields a request and, once it is answered, the decision; then every control step. Nothing
     happens between two yields, so that a viewer can pause anywhere.
@@ -164,7 +167,7 @@ def rollout(
         action = queue.pop()
         result = env.step(action)
         yield ControlStep(step + 1, action, result)
-        if result.success:
+        if result.success and settings.success == "once":
             return
 
 

@@ -16,7 +16,7 @@ from eval.outcome import OUTCOME_RULES
 from policies.policy import PolicySpec
 from sim.errors import WhiskerError
 from sim.files import atomic_write
-from sim.spec import EnvSpec
+from sim.spec import EnvSpec, SuccessRule
 from sim.typed_json import decode
 
 VERSION = 1
@@ -32,6 +32,7 @@ class Resolved:
 
     Attributes:
         max_steps: control steps after which an episode of the first task was over.
+        success: whether an episode ended with its first success, or its last step decided.
         outcome_rules: the rules (`eval.outcome.OUTCOME_RULES`) that made the outcomes. Before the
             second, runs did not say it.
         renamed_cameras: as in `eval.evaluation.Setup`.
@@ -42,6 +43,7 @@ class Resolved:
     n_action_steps: int
     max_steps: int
     outcome_rules: int = 1
+    success: SuccessRule = "once"
     renamed_cameras: Mapping[str, str] = field(default_factory=dict)
     gl_backend: str | None = None
     gl_renderer: str | None = None

@@ -18,6 +18,7 @@ from sim.user_code import describe_error, import_attribute, look_in_current_dire
 FAMILIES: dict[str, str] = {
     "so101": "sim.so101.family:FAMILY",
     "robosuite": "sim.robosuite_tasks.family:FAMILY",
+    "simpler": "sim.simpler_bench.family:FAMILY",
     "libero": "sim.libero_bench.family:FAMILY",
 }
 ENTRY_POINT_GROUP = "whisker.envs"

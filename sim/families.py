@@ -7,7 +7,7 @@ from pathlib import Path
 from sim.arrays import ImageSizes
 from sim.env import Env
 from sim.errors import WhiskerError
-from sim.spec import ActionMode, ActionSpec, EnvListing
+from sim.spec import ActionMode, ActionSpec, EnvListing, SuccessRule
 
 
 @dataclass(frozen=True)
@@ -77,6 +77,9 @@ class EnvFamily:
         robot_type: as in a LeRobotDataset. Shipped checkpoints belong to the robot that they were
             trained on.
         packages: distributions whose versions can change results; runs record them.
+        extra: the optional extra of this distribution that installs them; "" if all installations
+            have them.
+        success: when an episode counts as a success, unless `--success` says otherwise.
         in_own_process: whether each environment lives in a process of its own (`sim.process`).
         python: executable of that process. None: the executable of this process.
         mixes: whether several of its environments can be evaluated in one run. They then have the
@@ -99,6 +102,8 @@ class EnvFamily:
     title: str = ""
     robot_type: str | None = None
     packages: tuple[str, ...] = ()
+    extra: str = ""
+    success: SuccessRule = "once"
     in_own_process: bool = False
     python: str | None = None
     mixes: bool = True

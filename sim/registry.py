@@ -161,9 +161,11 @@ def source_of(env_name: str) -> Path | None:
 def packages_of(env_name: str) -> tuple[str, ...]:
     """Return the distributions whose versions can change results in an environment.
 
-    They include those of all built-in families, so that runs can be compared.
+    They include those of all built-in families that every installation has, so that runs can be
+    compared.
     """
-    families = [family for _, family in built_in_families()] + [family_of(env_name)]
+    families = [family for _, family in built_in_families() if not family.extra]
+    families.append(family_of(env_name))
     return tuple(dict.fromkeys(package for family in families for package in family.packages))
 
 

@@ -8,6 +8,9 @@ from sim.goals.goal import Goal
 
 # Whether an action is a difference from the present or a target.
 ActionMode = Literal["delta", "absolute"]
+# "once": an episode ends with the first success. "at_end": it runs to its last step, and that step
+# decides.
+SuccessRule = Literal["once", "at_end"]
 
 
 @dataclass(frozen=True)

@@ -107,7 +107,12 @@ class LiveSession(Driver):
             closing(make_env(env_name, {}, config.env.control, config.env.init_grid))
         )
         whisker_env = require(blind_env, Snapshots, "whiskers live")
-        settings = RolloutSettings(setup.n_action_steps, setup.max_steps, config.recording.samples)
+        settings = RolloutSettings(
+            setup.n_action_steps,
+            setup.max_steps,
+            config.recording.samples,
+            success=setup.success,
+        )
         self._context = LiveContext(env, whisker_env, setup.policy, settings)
         self._description = describe(config, setup)
         self._scene = scene_data(whisker_env)

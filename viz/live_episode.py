@@ -182,8 +182,9 @@ class LiveEpisode:
         self.snapshot = self.context.env.snapshot()
         self.row = self._running_row()
         if isinstance(event, ControlStep):
-            is_last_step = event.step >= self.context.settings.max_steps
-            if event.result.success or is_last_step:
+            settings = self.context.settings
+            is_done = event.result.success and settings.success == "once"
+            if is_done or event.step >= settings.max_steps:
                 self._finish()
         return event
 

@@ -117,7 +117,10 @@ class RunBranches(Driver):
         _check_server(description.policy, setup.policy.spec)
         env = require(setup.env, Snapshots, "branches")
         settings = RolloutSettings(
-            description.resolved.n_action_steps, setup.max_steps, config.recording.samples
+            description.resolved.n_action_steps,
+            setup.max_steps,
+            config.recording.samples,
+            success=setup.success,
         )
         self._context = LiveContext(env, env, setup.policy, settings)
         return self._context

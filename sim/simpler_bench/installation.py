@@ -1,0 +1,128 @@
+"""Checks that SimplerEnv's tasks can be simulated: packages, assets and the Vulkan driver.
+
+The import is light: no simulator is imported. ManiSkill itself would ask to download what is
+missing, or end with a traceback.
+"""
+
+import os
+import re
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from sim.errors import WhiskerError
+from sim.simpler_bench.tasks import SimplerTask
+
+PACKAGES = {"mani-skill": "3.0.1", "sapien": "3.0.3"}
+INSTALL = "./run --extra simpler eval ..."
+# ManiSkill's command takes one asset at a time.
+DOWNLOAD = "Download it: ./run --extra simpler python -m mani_skill.utils.download_asset"
+_DATASET = Path("tasks/bridge_v2_real2sim_dataset")
+_ROBOT = Path("robots/widowx")
+# docker/install.sh unpacks the driver here on Debian 12, and leaves the machine's own Mesa alone.
+_UNPACKED_DRIVER = Path(__file__).parents[2] / ".uv/vulkan/lvp_icd.json"
+_SYSTEM_DRIVERS = Path("/usr/share/vulkan/icd.d")
+
+
+def check_packages() -> None:
+    """Raise unless the extra is installed, in exactly the versions that were tested.
+
+    Raises:
+        WhiskerError: the message says what to install.
+    """
+    for package, expected in PACKAGES.items():
+        try:
+            installed = version(package)
+        except PackageNotFoundError:
+            installed = "none"
+        if installed != expected:
+            raise WhiskerError(
+                f"package {package!r} for SimplerEnv",
+                expected=expected,
+                got=installed,
+                hint=f"It belongs to the extra `simpler`: {INSTALL}",
+            )
+
+
+def asset_folder() -> Path:
+    """Return the folder of ManiSkill's assets, where ManiSkill itself looks."""
+    base = os.environ.get("MS_ASSET_DIR") or Path.home() / ".maniskill"
+    return Path(base) / "data"
+
+
+def check_assets(task: SimplerTask) -> None:
+    """Raise unless every file that a task needs is there and not empty.
+
+    Raises:
+        WhiskerError: names the first file that is missing, or a model that another version lacks.
+    """
+    folder = asset_folder()
+    database = _DATASET / "custom" / task.model_file
+    files = [
+        database,
+        _DATASET / "real_inpainting" / task.photograph,
+        _DATASET / "stages" / task.stage,
+        _ROBOT / "wx250s.urdf",
+    ]
+    for file in files:
+        _check_file(folder, file)
+    for model in task.models:
+        if f'"{model}"' not in (folder / database).read_text():
+            raise WhiskerError(
+                f"assets of SimplerEnv in {str(folder)!r}",
+                expected=f"the object {model!r} in {database}",
+                got="files of another version",
+                hint=f"{DOWNLOAD} bridge_v2_real2sim",
+            )
+        models = _DATASET / "custom/models" / model
+        _check_file(folder, models / "collision.obj")
+        if not any(
+            (folder / models / f"textured.{suffix}").is_file() for suffix in ("obj", "dae", "glb")
+        ):
+            _check_file(folder, models / "textured.dae")
+    for mesh in re.findall(r'filename="([^"]+)"', (folder / _ROBOT / "wx250s.urdf").read_text()):
+        _check_file(folder, _ROBOT / mesh)
+
+
+def find_driver() -> Path:
+    """Return the description of the software renderer that SAPIEN should use.
+
+    Raises:
+        WhiskerError: there is none.
+    """
+    named = os.environ.get("VK_ICD_FILENAMES") or os.environ.get("VK_DRIVER_FILES")
+    if named:
+        candidates = [Path(named.split(":")[0])]
+    else:
+        candidates = [_UNPACKED_DRIVER, *sorted(_SYSTEM_DRIVERS.glob("lvp_icd*.json"))]
+    for candidate in candidates:
+        if candidate.is_file():
+            return candidate
+    raise WhiskerError(
+        "Vulkan driver for SimplerEnv",
+        expected="Mesa's software renderer lavapipe, 25.0 or later",
+        got=f"no file {named!r}" if named else "none",
+        hint=f"This installs it on Debian 12 and 13: {INSTALL}",
+    )
+
+
+def make_driver_error(error: Exception) -> WhiskerError:
+    """Return the error for a driver that SAPIEN refuses, e.g. Debian 12's own Mesa 22."""
+    return WhiskerError(
+        "Vulkan driver for SimplerEnv",
+        expected="Mesa's software renderer lavapipe, 25.0 or later",
+        got=f"{os.environ.get('VK_ICD_FILENAMES')}, with which SAPIEN says: {error}",
+        hint=f"This installs it on Debian 12 and 13: {INSTALL}",
+    )
+
+
+def _check_file(folder: Path, file: Path) -> None:
+    path = folder / file
+    if path.is_file() and path.stat().st_size:
+        return
+    asset = "widowx250s" if _ROBOT in file.parents else "bridge_v2_real2sim"
+    raise WhiskerError(
+        f"assets of SimplerEnv in {str(folder)!r}",
+        expected=str(file),
+        got="an empty file" if path.is_file() else "none",
+        hint=f"{DOWNLOAD} {asset}",
+    )

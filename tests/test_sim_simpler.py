@@ -1,0 +1,162 @@
+"""Tests of SimplerEnv's Bridge tasks, against numbers of the original SimplerEnv.
+
+They need the extra and its assets:
+`./run --extra simpler pytest -m slow tests/test_sim_simpler.py`.
+"""
+
+import json
+import os
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sim.check_env import check_env
+from sim.errors import UnknownNameError, WhiskerError
+from sim.registry import expand_env, make_env, packages_of
+from sim.simpler_bench.installation import check_assets, find_driver
+from sim.simpler_bench.tasks import PADDED_STATE, TASKS
+
+SHARED = Path(__file__).parents[2] / "shared/data"
+ASSETS = SHARED / "simpler_bridge"
+ORIGINAL = SHARED / "simpler_original"
+# Their own names in the original.
+ORIGINAL_NAMES = {
+    "carrot_on_plate": "widowx_carrot_on_plate",
+    "spoon_on_towel": "widowx_spoon_on_towel",
+    "stack_cube": "widowx_stack_cube",
+    "eggplant_in_basket": "widowx_put_eggplant_in_basket",
+}
+CARROT = TASKS["carrot_on_plate"]
+
+
+@pytest.fixture
+def simpler(monkeypatch):
+    """Let SimplerEnv's tasks run on the shared assets, or skip the test with the reason."""
+    for module in ("sapien", "mani_skill"):
+        pytest.importorskip(module, reason="an extra: ./run --extra simpler pytest -m slow ...")
+    if not ORIGINAL.is_dir():
+        pytest.skip(f"no assets in {SHARED}")
+    if "MS_ASSET_DIR" not in os.environ:
+        monkeypatch.setenv("MS_ASSET_DIR", str(ASSETS))
+
+
+def test_an_unknown_task_is_refused_with_the_closest_names():
+    with pytest.raises(UnknownNameError, match="Did you mean 'simpler/carrot_on_plate'"):
+        expand_env("simpler/carot_on_plate")
+
+
+def test_other_environments_do_not_depend_on_the_extra():
+    assert "sapien" not in packages_of("so101/pick_place")
+    assert "sapien" in packages_of("simpler/stack_cube")
+
+
+def test_a_driver_that_is_not_there_is_named(monkeypatch, tmp_path):
+    monkeypatch.setenv("VK_ICD_FILENAMES", str(tmp_path / "lvp.json"))
+    with pytest.raises(WhiskerError, match=r"lavapipe, 25.0 or later, got no file .*--extra"):
+        find_driver()
+
+
+def test_missing_and_half_copied_assets_are_named(monkeypatch, tmp_path):
+    monkeypatch.setenv("MS_ASSET_DIR", str(tmp_path))
+    database = tmp_path / "data/tasks/bridge_v2_real2sim_dataset/custom" / CARROT.model_file
+    with pytest.raises(WhiskerError, match=rf"{CARROT.model_file}, got none. Download it: "):
+        check_assets(CARROT)
+    database.parent.mkdir(parents=True)
+    database.touch()
+    with pytest.raises(WhiskerError, match=rf"{CARROT.model_file}, got an empty file"):
+        check_assets(CARROT)
+
+
+def test_assets_of_another_version_are_refused(monkeypatch, tmp_path):
+    monkeypatch.setenv("MS_ASSET_DIR", str(tmp_path))
+    dataset = tmp_path / "data/tasks/bridge_v2_real2sim_dataset"
+    files = {
+        dataset / "custom" / CARROT.model_file: json.dumps({"bridge_carrot": {}}),
+        dataset / "real_inpainting" / CARROT.photograph: "x",
+        dataset / "stages" / CARROT.stage: "x",
+        tmp_path / "data/robots/widowx/wx250s.urdf": "<robot/>",
+    }
+    for file, text in files.items():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+    with pytest.raises(WhiskerError, match=rf"{CARROT.models[0]}.*files of another version"):
+        check_assets(CARROT)
+
+
+@pytest.mark.slow
+def test_an_episode_follows_the_original_simpler(simpler):
+    recorded = np.load(ORIGINAL / "carrot_trajectories.npz")
+    with closing(make_env(CARROT.task_name)) as env:
+        for episode_index in (0, 3):
+            env.reset(episode_index)
+            _expect_image(env, recorded[f"im{episode_index}"])
+            positions = [env.state()[:3]]
+            for action in recorded["actions"]:
+                env.step(action.astype(np.float32))
+                positions.append(env.state()[:3])
+            _expect_image(env, recorded[f"imend{episode_index}"])
+            # The record has the joints (8), and then the end effector in the base of the robot.
+            original = recorded[f"rec{episode_index}"][:, 8:11]
+            assert np.linalg.norm(positions - original, axis=1).max() < 1e-3
+
+
+def _expect_image(env, original):
+    image = env.observe().images["3rd_view_camera"]
+    difference = np.abs(image.astype(int) - original.astype(int))
+    assert difference.mean() < 0.5
+    # The difference is an edge here and there.
+    assert (difference.max(axis=2) > 8).mean() < 0.01
+
+
+@pytest.mark.slow
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("task", TASKS.values(), ids=TASKS)
+def test_episodes_begin_as_in_the_original_simpler(simpler, task):
+    original = np.load(ORIGINAL / "initial_poses.npz")
+    with closing(make_env(task.task_name, image_sizes={})) as env:
+        for episode_index in (0, 1, 5):
+            env.reset(episode_index)
+            source, target = original[f"{ORIGINAL_NAMES[task.name]}__{episode_index}"].reshape(2, 7)
+            (progress,) = env.progress()
+            # The spoon lies another way round on the same spot.
+            within_m = 1.5e-3 if task.name == "spoon_on_towel" else 5e-4
+            assert np.linalg.norm(progress.object_pos_world - source[:3]) < within_m
+            distance_m = np.hypot(*(source - target)[:2])
+            # The invisible target of the eggplant comes to rest 5 mm from there.
+            within_m = 6e-3 if task.name == "eggplant_in_basket" else within_m
+            assert abs(progress.measures["goal_distance_m"] - distance_m) < within_m
+            assert not progress.met
+
+
+@pytest.mark.slow
+@pytest.mark.exhaustive
+def test_the_contract_is_kept(simpler):
+    checks = list(check_env(partial(make_env, "simpler/stack_cube" + PADDED_STATE)))
+    broken = [check for check in checks if check.verdict == "failed"]
+    assert not broken
+    assert {"snapshot", "reset", "simulate_ee_path"} <= {
+        c.name for c in checks if c.verdict == "ok"
+    }
+
+
+EXHAUSTIVE = [pytest.mark.exhaustive]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=EXHAUSTIVE if name != "stack_cube" else []) for name in TASKS],
+)
+def test_the_expert_has_succeeded_at_the_end(simpler, name):
+    with closing(make_env(TASKS[name].task_name, image_sizes={})) as env:
+        env.reset(0)
+        expert = env.make_expert()
+        results = [env.step(expert.action()) for _ in range(env.spec.max_steps)]
+    assert results[-1].success
+    assert not results[0].success
+    (last,) = results[-1].progress
+    assert last.stages["released"] and last.stages["placed"]
+    assert any(result.progress[0].stages["lifted"] for result in results)
