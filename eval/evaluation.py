@@ -299,6 +299,7 @@ def _check_counts(config: SubjectConfig) -> None:
             ("--samples", config.recording.samples, 1),
             ("--workers", config.parallel.count, 1),
             ("--batch", config.batch, 1),
+            ("--max-errors", config.max_errors, 1),
         ]
     for flag, value, minimum in least:
         if value is not None and value < minimum:
