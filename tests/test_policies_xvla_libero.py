@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
+from eval.run import Run
 from policies.adapters import Adapters
 from policies.checkpoint_files import open_checkpoint
 from policies.lerobot_loading import load_lerobot_policy
@@ -20,6 +21,7 @@ from sim.libero_bench.env import make_libero
 from sim.observation import Observation
 from sim.process import EnvProcess
 from tests.lerobot_libero import EvalOptions, make_ours, roll_out, run_lerobot_eval, save_xvla
+from tests.processes import only_run
 from tests.test_policies_libero_parity import assert_same, load_states
 
 NAME = "libero_spatial/0"
@@ -62,6 +64,21 @@ def test_everything_is_what_it_is_in_lerobot_eval(checkpoint, tmp_path):
             assert np.ptp(actions[:, :6], axis=0).min() > 0.01, "the arm moves and turns"
             assert set(actions[:, 6]) == {-1, 1}
             assert np.ptp(ours["observation.state"][:, :9], axis=0).min() > 1e-4
+
+
+@pytest.mark.slow
+def test_eval_runs_it_and_the_doctor_compares_no_number_of_a_pose(
+    checkpoint, eval_succeeds, refusal_of_eval, tmp_path
+):
+    """The sixth number of a plan is a rotation, and the gripper of the environment's action."""
+    flags = f"--checkpoint {checkpoint} --env {NAME} --episodes 1 --max-steps 10 --workers 1"
+    said = refusal_of_eval(f"{flags} --run-dir", tmp_path)
+    assert "expected an environment that takes absolute poses" in said
+    eval_succeeds(f"{flags} --control absolute --run-dir", tmp_path)
+    run = Run.open(only_run(tmp_path))
+    (row,) = run.rows
+    assert row.n_predictions == 2
+    assert run.load_arrays(row).chunk.shape == (2, 10, 7)
 
 
 def test_the_state_is_the_controllers_and_survives_a_snapshot():
