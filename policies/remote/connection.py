@@ -166,7 +166,8 @@ class Connection:
                 got = f"no process that listens there, for {limit_s:g} s"
                 hint = "Start the server first, and check host and port."
                 raise self._error("a server", got, hint) from error
-            except (WebSocketException, OSError) as error:
+            # websockets fails an assertion of its own if the server closes while it sends.
+            except (WebSocketException, OSError, AssertionError) as error:
                 if not has_failed:
                     has_failed = True  # at a server that ends just now, or one of another kind
                     time.sleep(_RETRY_EVERY_S)
