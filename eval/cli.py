@@ -288,6 +288,7 @@ def roll_out(
         name: name of the bar.
     """
     from eval.episode_loop import evaluate, schedule_missing
+    from eval.error_limit import end_after_errors
     from eval.progress import EvaluationProgress
     from eval.until_decided import Evidence, evaluate_until_decided
 
@@ -296,6 +297,7 @@ def roll_out(
         episodes = evaluate(config, setup, run, schedule)
     else:
         episodes = evaluate_until_decided(config, setup, run, schedule, reference)
+    episodes = end_after_errors(episodes, config.max_errors, len(schedule.episodes), run.path)
     progress = EvaluationProgress(
         name,
         schedule,

@@ -253,6 +253,8 @@ class EvalConfig(SubjectConfig):
         first_episode: index of the first.
         batch: episodes whose plans are made together in one forward pass. The last bits of a plan
             depend on this number, but not on the other episodes.
+        max_errors: end the run (exit code 2) when so many episodes of this command have crashed,
+            e.g. because a policy server died; --resume runs the rest. Default: run all.
         demos: demonstrations of LIBERO or robomimic (HDF5) that --policy replay repeats: episode k
             begins as the k-th did, and the environment is that of the file.
         resume: finish an interrupted run; what its numbers depend on is taken from it.
@@ -272,6 +274,7 @@ class EvalConfig(SubjectConfig):
             "episodes",
             "first_episode",
             "batch",
+            "max_errors",
             "resume",
             "doctor",
             "demos",
@@ -281,6 +284,7 @@ class EvalConfig(SubjectConfig):
     episodes: int = 30
     first_episode: int = 0
     batch: int = 1
+    max_errors: int | None = None
     demos: str | None = None
     resume: Path | None = None
     doctor: bool = True

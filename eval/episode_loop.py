@@ -1,6 +1,6 @@
 """Runs the episodes of an evaluation that its run folder does not have yet."""
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import closing
 from itertools import batched
 from typing import TYPE_CHECKING
@@ -29,7 +29,7 @@ def evaluate(
     setup: Setup,
     run: RunFolder,
     schedule: Schedule | None = None,
-) -> Iterator[EpisodeRow]:
+) -> Generator[EpisodeRow]:
     """Run the missing episodes, and yield each row once it is on the disk.
 
     One worker runs them in order, task by task, and closes the environment of a task before it

@@ -24,8 +24,15 @@ from policies.declared_policy import DeclaredPolicy, read_declared_policy
 from policies.device import check_device
 from policies.loading import find_loader, load_policy
 from policies.plan_kinds import read_plan_kinds
-from policies.policy import BatchablePolicy, IntermediatePlanPolicy, Policy, PolicySpec
+from policies.policy import (
+    BatchablePolicy,
+    HookablePolicy,
+    IntermediatePlanPolicy,
+    Policy,
+    PolicySpec,
+)
 from policies.training_record import TrainingRecord, load_training_record
+from policies.xvla_conventions import adopt_poses, plans_poses
 from sim.env import Env
 from sim.errors import WhiskerError
 from sim.gl import check_gl_library
@@ -91,6 +98,9 @@ def set_up(config: SubjectConfig) -> Setup:
         renamed, adapters, sizes = _fit_cameras(
             policy.spec, env_name, env_cameras, adapters, training
         )
+        if checkpoint is not None and plans_poses(checkpoint, env_name, config.env.control):
+            assert isinstance(policy, HookablePolicy)
+            policy = adopt_poses(policy, adapters)
         if env is None or sizes != observed_sizes(env.spec):
             opened.close()  # the environment of a policy that wants other cameras
             env = opened.enter_context(
@@ -222,6 +232,7 @@ def _open_files(
         named.name, named.checkpoint, trust_remote_code=named.trust_remote_code, env=env_name
     )
     training = load_training_record(checkpoint.folder)
+    plans_poses(checkpoint, env_name, config.env.control)
     check_gl_library()
     check_device(named.device)
     settings = read_config(checkpoint.source)
@@ -297,6 +308,7 @@ def _check_counts(config: SubjectConfig) -> None:
             ("--samples", config.recording.samples, 1),
             ("--workers", config.parallel.count, 1),
             ("--batch", config.batch, 1),
+            ("--max-errors", config.max_errors, 1),
         ]
     for flag, value, minimum in least:
         if value is not None and value < minimum:

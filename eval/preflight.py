@@ -28,9 +28,6 @@ def check_fit(
     """
     adapters = adapters or Adapters()
     training = training or TrainingRecord()
-    refused = family_of(env.name).refused_policies.get(policy.type)
-    if refused is not None:
-        raise refused.as_error(_subject(policy, env))
     _check_widths(policy, env, adapters, training)
     _check_gripper_range(adapters)
     _check_differences_once(policy, env, adapters)

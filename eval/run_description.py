@@ -23,7 +23,7 @@ VERSION = 1
 RUN_FILE = "run.json"
 
 # Settings that change no number. A resumed run may have others, and they are not kept.
-FREE_ON_RESUME = ("resume", "list_envs", "parallel", "output")
+FREE_ON_RESUME = ("resume", "list_envs", "max_errors", "parallel", "output")
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 `eval --against RUN --until-decided` shares the episodes of the other run, and looks after each one.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 
 from eval.comparability import find_conflicts
 from eval.comparison import check_run
@@ -140,7 +140,7 @@ def evaluate_until_decided(
     run: RunFolder,
     schedule: Schedule,
     reference: ReferenceRun,
-) -> Iterator[EpisodeRow]:
+) -> Generator[EpisodeRow]:
     """Run the episodes of a schedule until they decide, and note the decision in `run.json`."""
     evidence = Evidence(reference, run.rows)
     if _note_decision(run, evidence):

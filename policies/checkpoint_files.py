@@ -28,6 +28,7 @@ from policies.registry import (
     shipped_checkpoints,
 )
 from policies.remote_code import check_no_remote_code
+from policies.unsupported_types import refuse_type
 from sim.errors import WhiskerError
 from sim.spec import EnvSpec
 
@@ -108,12 +109,7 @@ def open_checkpoint(
 def _check_type(name: str, saved_type: str, policy_type: str | None) -> None:
     """Raise unless a checkpoint has a known type, and the one that the user named."""
     if saved_type not in LEROBOT_TYPES:
-        known = ", ".join(LEROBOT_TYPES)
-        raise WhiskerError(
-            f"checkpoint {name!r}",
-            expected=f"a policy type of: {known}",
-            got=repr(saved_type),
-        )
+        raise refuse_type(f"checkpoint {name!r}", saved_type)
     if policy_type is not None and resolve_policy_name(policy_type) != saved_type:
         raise WhiskerError(
             f"checkpoint {name!r}",

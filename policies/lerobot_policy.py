@@ -154,10 +154,14 @@ class LerobotPolicy:
             channels_first = torch.from_numpy(images).permute(0, 3, 1, 2)
             # Contiguous, as in lerobot: with another memory layout torch picks other kernels, whose
             # sums differ by 1e-6.
-            batch[key] = channels_first.contiguous().float() / 255
+            batch[key] = self._prepare_images(channels_first.contiguous().float() / 255)
         states = np.stack([observation.state for observation in observations])
         batch[OBS_STATE] = torch.from_numpy(states)
         return self._preprocessor(batch)
+
+    def _prepare_images(self, images: torch.Tensor) -> torch.Tensor:
+        """Return images `(B, 3, H, W)` in 0..1 as the checkpoint's preprocessor expects them."""
+        return images
 
     def _fill_observation_queues(self, histories: Sequence[Sequence[Observation]]) -> dict:
         """Fill lerobot's observation queues as `select_action` does, step by step.

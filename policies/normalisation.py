@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -144,6 +144,11 @@ class Normalisation:
             for key, stats in self.inputs.items()
             if stats.kind == "VISUAL"
         }
+
+    def of_images(self) -> "Normalisation":
+        """Return the part that concerns images alone."""
+        images = {key: stats for key, stats in self.inputs.items() if stats.kind == "VISUAL"}
+        return replace(self, inputs=images, trained_action=None, action=None)
 
 
 def load_normalisation(folder: Path) -> Normalisation:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from policies.lerobot_types import ALIASES, LEROBOT_TYPES
+from policies.unsupported_types import UNSUPPORTED_TYPES, refuse_type
 from sim.errors import UnknownNameError
 from sim.user_code import check_import_string, find_entry_points
 
@@ -45,7 +46,8 @@ def resolve_policy_name(name: str) -> str:
 
     Raises:
         UnknownNameError: no policy has that name; the message lists the closest names.
-        WhiskerError: a name with a colon is not a valid import string.
+        WhiskerError: a name with a colon is not a valid import string, or lerobot's type is one
+            that Whisker does not load.
     """
     known = (*LEROBOT_TYPES, *ALIASES, *BASELINE_NAMES, REMOTE_NAME)
     if name in known:
@@ -54,6 +56,8 @@ def resolve_policy_name(name: str) -> str:
         check_import_string(f"--policy {name}", name)
         return name
     entry_points = find_entry_points(ENTRY_POINT_GROUP)
+    if name in UNSUPPORTED_TYPES and name not in entry_points:
+        raise refuse_type("--policy", name)
     if name not in entry_points:
         raise UnknownNameError("policy", name, (*known, *entry_points))
     return name

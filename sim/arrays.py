@@ -14,6 +14,8 @@ StateVector = Float32[np.ndarray, " state_dim"]
 SnapshotVector = Float64[np.ndarray, " snapshot_dim"]
 # A position [m], or a rotation vector [rad].
 Vector3 = Float64[np.ndarray, "3"]
+# A rotation matrix, whose columns are the axes of the turned frame.
+Rotation = Float32[np.ndarray, "3 3"]
 # Positions [m] of the tool centre point in the world, before a chunk and after each of its steps.
 EePath = Float64[np.ndarray, "time 3"]
 # RGB, upright, 0..255.

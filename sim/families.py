@@ -1,12 +1,11 @@
 """The contract of a family of environments: its facts, and how it makes its environments."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from sim.arrays import ImageSizes
 from sim.env import Env
-from sim.errors import WhiskerError
 from sim.spec import ActionMode, ActionSpec, EnvListing, SuccessRule
 
 
@@ -53,18 +52,6 @@ class DemoRequest:
     n_workers: int = 1
 
 
-@dataclass(frozen=True)
-class RefusedPolicy:
-    """Says why policies of a type cannot run in a family, as the parts of a `WhiskerError`."""
-
-    expected: str
-    got: str
-    hint: str
-
-    def as_error(self, subject: str) -> WhiskerError:
-        return WhiskerError(subject, **vars(self))
-
-
 class EnvFamily:
     """Environments that belong together.
 
@@ -96,7 +83,8 @@ class EnvFamily:
             something is wrong with the scene.
         demo_suffixes: suffixes of the files in which its demonstrations are recorded, in a format
             of its own. Empty: they are recorded as a LeRobotDataset.
-        refused_policies: policy type → error for the types that cannot run here yet.
+        pose_policies: policy types whose checkpoints may plan absolute poses with 6D rotations, and
+            for which `lerobot-eval` has processors of their own here.
     """
 
     title: str = ""
@@ -115,7 +103,7 @@ class EnvFamily:
     why_objects_settle: str = ""
     has_expert_for_all: bool = True
     demo_suffixes: tuple[str, ...] = ()
-    refused_policies: Mapping[str, RefusedPolicy] = {}
+    pose_policies: tuple[str, ...] = ()
 
     def listings(self) -> Iterable[EnvListing]:
         """Return every environment by its name within the family. Imports no simulator."""

@@ -102,10 +102,9 @@ class EnvProcess:
         self._ask("reset", episode_index)
 
     def observe(self) -> Observation:
-        state, instruction = self._ask("observe")
-        return Observation(
-            {name: image.copy() for name, image in self._images.items()}, state, instruction
-        )
+        state, instruction, tool_rotation = self._ask("observe")
+        images = {name: image.copy() for name, image in self._images.items()}
+        return Observation(images, state, instruction, tool_rotation)
 
     def step(self, action: Action) -> StepResult:
         return replace(self._ask("step", action), progress=self.progress())

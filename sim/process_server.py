@@ -132,8 +132,8 @@ class EnvServer:
         self._images = map_images(self._images_fd, spec.cameras)
         return spec, tuple(capability_methods_of(self._env))
 
-    def _observe(self) -> tuple[np.ndarray, str]:
-        """Write the images into the shared memory; return state and instruction."""
+    def _observe(self) -> tuple[np.ndarray, str, np.ndarray | None]:
+        """Write the images into the shared memory; return the rest of the observation."""
         observation = self._env.observe()
         shapes = {name: image.shape for name, image in observation.images.items()}
         expected = {name: image.shape for name, image in self._images.items()}
@@ -141,7 +141,7 @@ class EnvServer:
             raise ValueError(f"the environment declared images {expected} and observed {shapes}")
         for name, image in self._images.items():
             np.copyto(image, observation.images[name], casting="no")
-        return observation.state, observation.instruction
+        return observation.state, observation.instruction, observation.tool_rotation
 
     def _read(self, progress: tuple[Progress, ...]) -> Readings:
         readings = {"progress": pickle.dumps(progress, pickle.HIGHEST_PROTOCOL)}

@@ -1,12 +1,12 @@
 """Runs one checkpoint through lerobot-eval and through Whisker, for a comparison of episodes.
 
-Both are recorded at the points that they share. These are `ACTPolicy.predict_action_chunk`, which
-lerobot's `select_action` and our `LerobotPolicy` both call, and the actions that the environment
-receives.
+Both are recorded at the points that they share. These are a method of each policy that lerobot's
+`select_action` and our `LerobotPolicy` both call, and the actions that the environment receives.
 
 Run as a module, this file is lerobot-eval; a folder for the arrays precedes its own arguments.
 """
 
+import json
 import os
 import subprocess
 import sys
@@ -54,6 +54,41 @@ def save_act(folder, image_px=64):
         )
 
 
+def save_xvla(folder, normalises_images=False, **config):
+    """Save a small X-VLA with LIBERO's cameras that plans poses above the table.
+
+    Args:
+        normalises_images: keep the steps for images that lerobot-train saves. lerobot-eval stops at
+            those in LIBERO, where it normalises the images before.
+    """
+    from lerobot.configs.types import NormalizationMode
+
+    from tests import small_checkpoints
+
+    make_statistics = small_checkpoints._statistics
+    pose = [-0.1, 0.05, 1.0, 0.9, 0.1, 0, 0.1, -0.9, 0.1, 0.2]
+    spread = [0.05, 0.1, 0.1, *[0.3] * 6, 0.5]
+    of_libero = {"action": small_checkpoints._spread(pose * 2, spread * 2)}
+    identity = dict.fromkeys(("VISUAL", "STATE"), NormalizationMode.IDENTITY)
+    with mock.patch.object(
+        small_checkpoints, "_statistics", lambda features: make_statistics(features) | of_libero
+    ):
+        small_checkpoints.save_small_xvla(
+            folder,
+            small_checkpoints._features(8, 20, small_checkpoints._images(("image", "image2"), 64)),
+            normalization_mapping=identity | {"ACTION": NormalizationMode.MEAN_STD},
+            **{"action_mode": "ee6d", "n_action_steps": 8} | config,
+        )
+    if not normalises_images:
+        path = folder / "policy_preprocessor.json"
+        pipeline = json.loads(path.read_text(encoding="utf-8"))
+        pipeline["steps"] = [
+            step for step in pipeline["steps"] if "xvla_image" not in step["registry_name"]
+        ]
+        path.write_text(json.dumps(pipeline), encoding="utf-8")
+    return folder
+
+
 @dataclass(frozen=True)
 class EvalOptions:
     """The options of lerobot-eval that differ between tests."""
@@ -62,6 +97,7 @@ class EvalOptions:
     max_steps: int
     image_px: int = 64
     batch_size: int = 1
+    control: str = "relative"
 
 
 def run_lerobot_eval(folder, checkpoint, name, init_states, options):
@@ -85,6 +121,7 @@ def run_lerobot_eval(folder, checkpoint, name, init_states, options):
         "env.observation_height": options.image_px,
         "env.observation_width": options.image_px,
         "env.episode_length": options.max_steps,
+        "env.control_mode": options.control,
         "eval.n_episodes": options.n_episodes,
         "eval.batch_size": options.batch_size,
         "output_dir": folder / "outputs",
@@ -145,6 +182,7 @@ def make_ours(
     image_sizes,
     init_states=None,
     n_draws=None,
+    control=None,
 ):
     """Make our environment, with the last bit of a rotation as lerobot computes it on this machine.
 
@@ -156,7 +194,7 @@ def make_ours(
     import sim.libero_bench.env as libero
 
     mock.patch.object(libero, "axis_angle_of", axis_angle_by_torch).start()
-    env = libero.make_libero(name, image_sizes)
+    env = libero.make_libero(name, image_sizes, control=control)
     if init_states or n_draws is not None:
         env.check_scene = lambda episode_index: None  # these scenes are not the published ones
     for episode_index, state in (init_states or {}).items():
@@ -199,14 +237,33 @@ def roll_out(env, policy, episode_index, horizon):
 
 @contextmanager
 def recorded_predictions():
-    """Yield a list of what ACT receives, after every processor, and of what it plans."""
-    from lerobot.policies.act.modeling_act import ACTPolicy
+    """Yield a list of what ACT or X-VLA receives, after every processor, and of what it plans.
 
-    plan = ACTPolicy.predict_action_chunk
+    Both sides give X-VLA the same noise, which Whisker would draw from the episode's generator.
+    """
+    from lerobot.policies.act.modeling_act import ACTPolicy
+    from lerobot.policies.xvla.modeling_xvla import XVLAPolicy
+
     predictions = []
+    with (
+        _recorded(ACTPolicy, "predict_action_chunk", predictions),
+        _recorded(XVLAPolicy, "_get_action_chunk", predictions),
+    ):
+        yield predictions
+
+
+def _recorded(policy_class, method, predictions):
+    import torch
+
+    plan = getattr(policy_class, method)
+
+    def draw(*shape, **options):
+        noise = np.random.default_rng(len(predictions)).standard_normal(shape, np.float32)
+        return torch.from_numpy(noise)
 
     def recorded(self, batch):
-        chunk = plan(self, batch)
+        with mock.patch.object(torch, "randn", draw):
+            chunk = plan(self, batch)
         prediction = {
             "plan": chunk.numpy().copy(),
             "task": np.array(batch["task"]),
@@ -217,8 +274,7 @@ def recorded_predictions():
         predictions.append(prediction)
         return chunk
 
-    with mock.patch.object(ACTPolicy, "predict_action_chunk", recorded):
-        yield predictions
+    return mock.patch.object(policy_class, method, recorded)
 
 
 def _stack(predictions, row):

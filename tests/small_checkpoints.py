@@ -221,7 +221,7 @@ def save_small_pi0_fast(folder, **config):
         return _save("pi0_fast", folder, _features(), small | CHUNK | config, adjust)
 
 
-def save_small_xvla(folder, **config):
+def save_small_xvla(folder, features=None, **config):
     """Save an X-VLA whose state and action are normalised in degrees.
 
     By default X-VLA normalises only its images, with ImageNet's statistics.
@@ -273,7 +273,7 @@ def save_small_xvla(folder, **config):
         # Such a narrow network hardly moves otherwise.
         policy.model.transformer.action_decoder.fc.weight.data *= 2
 
-    return _save("xvla", folder, _features(), small | CHUNK | config, adjust)
+    return _save("xvla", folder, features or _features(), small | CHUNK | config, adjust)
 
 
 def save_small_groot(folder, **config):

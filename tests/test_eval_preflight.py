@@ -73,14 +73,6 @@ def test_what_fits_passes(env, widths):
     check_fit(replace(POLICY, **widths), env)
 
 
-@pytest.mark.parametrize("adapters", [None, PADDED])
-def test_x_vla_in_libero_is_refused_whatever_its_widths(env, adapters):
-    libero = replace(env, name="libero_goal/0")
-    check_fit(POLICY, libero)
-    with refused("X-VLA's own LIBERO processors"):
-        check_fit(replace(POLICY, type="xvla"), libero, adapters)
-
-
 def test_n_action_steps_is_the_checkpoints_unless_asked_otherwise():
     assert resolve_n_action_steps(POLICY, None) == 4
     assert resolve_n_action_steps(POLICY, 10) == 10

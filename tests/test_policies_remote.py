@@ -220,6 +220,8 @@ def test_an_unknown_wire_is_refused():
         ("--server 127.0.0.1:8000", "expected ws://HOST:PORT"),
         ("--server ws://127.0.0.1:port", "expected ws://HOST:PORT"),
         ("--server ws://:8000", "expected ws://HOST:PORT"),
+        ("--server grpc://127.0.0.1:8080", "lerobot's policy server sends pickles"),
+        ("--server tcp://127.0.0.1:5555", "GR00T's server speaks a protocol of its own"),
         ("--server ws://127.0.0.1:1 --wire libero", "Did you mean 'openpi-libero'"),
         ("--server ws://127.0.0.1:1 --wire so101 --batch 2", "one that is not of lerobot"),
     ],

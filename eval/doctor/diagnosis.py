@@ -47,6 +47,7 @@ from eval.subject import add_to_camera_map, name_policy
 from policies.checkpoint_files import load_training_env
 from policies.normalisation import load_normalisation
 from policies.policy import NetworkPolicy
+from policies.xvla_conventions import plans_poses
 from sim.errors import WhiskerError
 
 type Check = Callable[[CheckContext], Findings]
@@ -134,7 +135,11 @@ def _make_context(config: SubjectConfig, setup: Setup) -> CheckContext:
     if setup.checkpoint is None:
         return CheckContext(config, setup)
     folder = setup.checkpoint.folder
-    return CheckContext(config, setup, load_normalisation(folder), load_training_env(folder))
+    normalisation = load_normalisation(folder)
+    if plans_poses(setup.checkpoint, setup.env.spec.name, config.env.control):
+        # Its numbers are not those of the environment, so their statistics compare with nothing.
+        normalisation = normalisation.of_images()
+    return CheckContext(config, setup, normalisation, load_training_env(folder))
 
 
 def _find_inapplicable(context: CheckContext) -> set[Check]:

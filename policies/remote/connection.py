@@ -16,6 +16,12 @@ from sim.errors import WhiskerError
 _N_RECONNECTIONS = 3
 _RETRY_EVERY_S = 0.2
 _MOST_CHARACTERS = 300
+# Scheme of an address → why Whisker does not speak the protocol behind it.
+_OTHER_PROTOCOLS = {
+    "grpc": "lerobot's policy server sends pickles, with which either side can run code on the "
+    "other: serve the checkpoint with `whisker-serve`.",
+    "tcp": "GR00T's server speaks a protocol of its own over ZMQ, which Whisker does not know.",
+}
 _WHICH_PROTOCOL = "Is it a server of openpi's protocol?"
 
 
@@ -160,7 +166,8 @@ class Connection:
                 got = f"no process that listens there, for {limit_s:g} s"
                 hint = "Start the server first, and check host and port."
                 raise self._error("a server", got, hint) from error
-            except (WebSocketException, OSError) as error:
+            # websockets fails an assertion of its own if the server closes while it sends.
+            except (WebSocketException, OSError, AssertionError) as error:
                 if not has_failed:
                     has_failed = True  # at a server that ends just now, or one of another kind
                     time.sleep(_RETRY_EVERY_S)
@@ -209,9 +216,11 @@ class Connection:
 
 def check_address(address: str) -> None:
     """Raise unless an address names a websocket, as in ws://127.0.0.1:8000."""
+    scheme = ""
     try:
         parts = urlsplit(address)
-        is_address = parts.scheme in ("ws", "wss") and bool(parts.hostname) and parts.port != 0
+        scheme = parts.scheme
+        is_address = scheme in ("ws", "wss") and bool(parts.hostname) and parts.port != 0
     except ValueError:  # a port that is no number
         is_address = False
     if not is_address:
@@ -219,6 +228,7 @@ def check_address(address: str) -> None:
             f"--server {address}",
             expected="ws://HOST:PORT or wss://HOST:PORT, e.g. ws://127.0.0.1:8000",
             got="another kind of address",
+            hint=_OTHER_PROTOCOLS.get(scheme, ""),
         )
 
 

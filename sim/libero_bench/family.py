@@ -3,11 +3,11 @@
 The import is light: the tables of tasks are read only when they are needed.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
 from sim.env import Env
-from sim.families import DemoRequest, EnvFamily, EnvRequest, RefusedPolicy
+from sim.families import DemoRequest, EnvFamily, EnvRequest
 from sim.libero_bench import tasks
 from sim.libero_bench.conventions import CAMERA_NAMES, LEROBOT_CAMERAS
 from sim.spec import ActionSpec, EnvListing
@@ -32,15 +32,8 @@ class LiberoFamily(EnvFamily):
     square_images = True
     has_expert_for_all = False
     demo_suffixes = (".hdf5", ".h5")
-    refused_policies: Mapping[str, RefusedPolicy] = {
-        # lerobot/policies/xvla/processor_xvla.py, make_xvla_libero_pre_post_processors
-        "xvla": RefusedPolicy(
-            expected="X-VLA's own LIBERO processors "
-            "(a state of 20 numbers, rotations as 6D, image2 not turned)",
-            got="LIBERO's common ones",
-            hint="They are not implemented yet; the success rate would be wrong.",
-        )
-    }
+    # lerobot/envs/factory.py, make_env_pre_post_processors
+    pose_policies = ("xvla",)
 
     def listings(self) -> Iterator[EnvListing]:
         for task in tasks.list_tasks():

@@ -12,6 +12,8 @@ import mujoco
 import numpy as np
 from jaxtyping import Float, Float64
 
+from sim.arrays import Rotation
+
 ControlState = Float64[np.ndarray, "14"]
 
 # The first 6 numbers of an action move the arm: position and rotation. The rest is the gripper.
@@ -99,6 +101,16 @@ class PandaArm:
         self._robot.gripper.current_action = value[:2].copy()
         controller.goal_pos = value[2:5].copy()
         controller.goal_ori = value[5:].reshape(3, 3).copy()
+
+    @property
+    def tool_rotation(self) -> Rotation:
+        """Return the rotation of the grip site [world] that the controller last read."""
+        return np.array(self._robot.controller.ee_ori_mat, dtype=np.float32)
+
+    @tool_rotation.setter
+    def tool_rotation(self, value: Float[np.ndarray, "..."]) -> None:
+        # The next physics step reads the rotation anew, so a rounded one changes nothing.
+        self._robot.controller.ee_ori_mat = value.reshape(3, 3).astype(np.float64)
 
     def _update(self, controller) -> None:
         """Set everything that `Controller.update` would compute, and turn its own update off."""

@@ -108,7 +108,9 @@ class RobosuiteEnv(ModelEnv, ABC):
         """Update what the task itself changes after the physics, such as the glow of a burner."""
 
     def observe(self) -> Observation:
-        return Observation(self._renderer.render(), self.state(), self.spec.instruction)
+        rotation = None if self._relative else self._arm.tool_rotation
+        images = self._renderer.render()
+        return Observation(images, self.state(), self.spec.instruction, rotation)
 
     def step(self, action: Action) -> StepResult:
         action = np.asarray(action, dtype=np.float32)
@@ -135,7 +137,7 @@ class RobosuiteEnv(ModelEnv, ABC):
     def restore(self, snapshot: SnapshotVector) -> None:
         model = self.model
         ends = np.cumsum([len(part) for part in self._state_parts()])
-        state, control, clock, *sample, positions, quats, met, starts = np.split(
+        state, control, clock, *sample, positions, quats, met, starts, rotation = np.split(
             snapshot, ends[:-1]
         )
         model.body_pos[:] = positions.reshape(-1, 3)
@@ -157,6 +159,10 @@ class RobosuiteEnv(ModelEnv, ABC):
         self._renderer.capture(self.data)
         super().restore(state)
         self._after_physics()
+        if not self._relative:
+            # Older snapshots lack it. The rotation then is one physics step younger.
+            present = self.data.site_xmat[self._tool]
+            self._arm.tool_rotation = rotation if rotation.size else present
 
     def geometry(self) -> SceneGeometry:
         # Walls would hide the scene from a viewer outside it.
@@ -285,8 +291,9 @@ class RobosuiteEnv(ModelEnv, ABC):
         """Return the complete state, in the order of the snapshot.
 
         `mjSTATE_INTEGRATION`, and what it lacks: controller and gripper; the sample clock; the last
-        sample; the fixtures' poses; the goals.
+        sample; the fixtures' poses; the goals; the tool's rotation, if it is observed.
         """
+        rotation = np.zeros(0) if self._relative else self._arm.tool_rotation.ravel()
         return [
             super().snapshot(),
             self._arm.control_state,
@@ -296,4 +303,5 @@ class RobosuiteEnv(ModelEnv, ABC):
             self.model.body_quat.ravel(),
             self._goals_met.astype(np.float64),
             np.concatenate([goal.start for goal in self._goals]),
+            rotation.astype(np.float64),
         ]
