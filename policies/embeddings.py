@@ -219,4 +219,13 @@ EMBEDDING_POINTS: dict[str, EmbeddingPoint] = {
         meaning=_IMAGES_TEXT,
         token_mask=replace(_EMBED_PREFIX, path=""),
     ),
+    "spatialvla": EmbeddingPoint(
+        paths=_always("language_model.model.norm"),
+        fires=None,
+        layout="tokens",
+        pooling="mean over the tokens",
+        source="policies/native/spatial_vla_network.py, SpatialVlaNetwork.forward: the prefill",
+        meaning=_IMAGES_TEXT,
+        batched=False,
+    ),
 }

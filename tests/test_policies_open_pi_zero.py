@@ -67,7 +67,7 @@ def expected():
 @pytest.fixture(scope="session")
 def network(checkpoint):
     opened = open_native_checkpoint(PolicyConfig("open_pi_zero", str(checkpoint)))
-    return make_network("twin", read_tensors(opened), torch.float32, "cpu", TWIN_HEADS)
+    return make_network(opened, read_tensors(opened), "cpu", TWIN_HEADS)
 
 
 @torch.inference_mode()
@@ -266,10 +266,10 @@ def test_weights_of_other_sizes_are_named(checkpoint, tmp_path):
     name = "_orig_mod.action_decoder.bias"
     saved["model"][name] = torch.zeros(9)
     torch.save(saved, path)
-    assert "'action_decoder.bias' of 7, got 9 (1 such tensors)" in refuse(path)
+    assert "'action_decoder.bias' of 7, got of 9 (1 such tensors)" in refuse(path)
     del saved["model"][name]
     torch.save(saved, path)
-    assert "'action_decoder.bias' of 7, got no size" in refuse(path)
+    assert "'action_decoder.bias' of 7, got absent" in refuse(path)
 
 
 def test_statistics_are_found_by_the_name_and_checked(checkpoint, tmp_path):

@@ -31,4 +31,10 @@ NATIVE_TYPES: Mapping[str, NativeType] = {
         weights=".pt",
         takes="a .pt file of open-pi-zero, or a folder with one",
     ),
+    "spatialvla": NativeType(
+        factory="policies.native.spatial_vla_policy:load_spatial_vla",
+        weights=".safetensors",
+        takes="a folder that SpatialVLA's `save_pretrained` wrote",
+        plans_alone="one that decodes for one episode at a time",
+    ),
 }

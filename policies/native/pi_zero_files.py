@@ -11,6 +11,7 @@ import torch
 
 from policies.native.native_checkpoint import NativeCheckpoint
 from policies.native.pi_zero_network import PiZeroNetwork, PiZeroSizes
+from policies.native.weights import load_weights
 from sim.errors import WhiskerError
 
 type Tensors = dict[str, torch.Tensor]
@@ -123,16 +124,14 @@ def _count_layers(tensors: Mapping[str, torch.Tensor], prefix: str) -> int:
 
 
 def make_network(
-    name: str,
+    checkpoint: NativeCheckpoint,
     tensors: Tensors,
-    dtype: torch.dtype,
     device: str,
     vision_heads: int = 16,
 ) -> PiZeroNetwork:
     """Return the network with these weights.
 
     Args:
-        name: of the checkpoint, for messages.
         tensors: see `read_tensors`.
         vision_heads: attention heads of SigLIP, which the weights do not show.
 
@@ -140,38 +139,12 @@ def make_network(
         WhiskerError: weights are missing, surplus or of another size.
     """
     tensors = {key: tensor for key, tensor in tensors.items() if key not in _UNUSED}
-    sizes = read_sizes(name, tensors, vision_heads)
+    sizes = read_sizes(checkpoint.name, tensors, vision_heads)
     with torch.device("meta"):
         network = PiZeroNetwork(sizes)
-    _check_weights(name, network, tensors)
     # The published file holds the expert's weights twice, under two names; they stay shared.
-    moved: dict[tuple[int, int], torch.Tensor] = {}
-    for key, tensor in tensors.items():
-        place = (tensor.data_ptr(), tensor.numel())
-        if place not in moved:
-            moved[place] = tensor.to(device, dtype)
-        tensors[key] = moved[place]
-    network.load_state_dict(tensors, assign=True)
+    load_weights(checkpoint, "open-pi-zero", network, tensors, device)
     network.vision_tower.vision_model.embeddings.position_ids = torch.arange(
         (sizes.image_px // sizes.patch_px) ** 2, device=device
     )[None]
     return network.eval().requires_grad_(False)
-
-
-def _check_weights(name: str, network: PiZeroNetwork, tensors: Tensors) -> None:
-    expected = {key: tensor.shape for key, tensor in network.state_dict().items()}
-    got = {key: tensor.shape for key, tensor in tensors.items()}
-    differing = sorted(key for key in expected | got if expected.get(key) != got.get(key))
-    if not differing:
-        return
-    first = differing[0]
-    raise WhiskerError(
-        f"checkpoint {name!r}",
-        expected=f"the weights of open-pi-zero: {first!r} of {_describe(expected.get(first))}",
-        got=f"{_describe(got.get(first))} ({len(differing)} such tensors)",
-        hint="It is of another network or of another size.",
-    )
-
-
-def _describe(shape: torch.Size | None) -> str:
-    return "no size: none is expected" if shape is None else "×".join(map(str, shape))

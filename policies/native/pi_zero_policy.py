@@ -182,8 +182,7 @@ def load_open_pi_zero(
     check_action(checkpoint, env)
     tensors = read_tensors(checkpoint)
     device = find_device(device)
-    dtype = getattr(torch, checkpoint.dtype)
-    network = make_network(checkpoint.name, tensors, dtype, device, vision_heads)
+    network = make_network(checkpoint, tensors, device, vision_heads)
     if network.config.action_dim != ACTION_DIM:
         raise WhiskerError(
             f"checkpoint {checkpoint.name!r}",
