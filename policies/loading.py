@@ -8,7 +8,12 @@ from policies.checkpoint_files import Checkpoint, open_checkpoint, read_config
 from policies.checkpoint_lookup import find_checkpoint
 from policies.config import PolicyConfig
 from policies.lean_lerobot import lean_lerobot, load_all
-from policies.native.native_checkpoint import NativeCheckpoint, check_dtype, open_native_checkpoint
+from policies.native.native_checkpoint import (
+    NativeCheckpoint,
+    check_dtype,
+    find_native_type,
+    open_native_checkpoint,
+)
 from policies.native.native_types import NATIVE_TYPES
 from policies.policy import Policy, PolicySpec
 from policies.registry import (
@@ -73,14 +78,20 @@ def find_policy_name(config: PolicyConfig) -> str:
         WhiskerError: there is no such checkpoint, or a server is named for a policy without one.
     """
     check_server_flags(config)
-    check_dtype(config)
+    name = _find_name(config)
+    check_dtype(name, config.dtype)
+    return name
+
+
+def _find_name(config: PolicyConfig) -> str:
     if config.server is not None:
         return REMOTE_NAME
     if config.name is not None:
         return resolve_policy_name(config.name)
     if config.checkpoint is None:
         return "act"
-    return read_config(find_checkpoint(config.checkpoint))["type"]
+    native = find_native_type(config.checkpoint)
+    return native or read_config(find_checkpoint(config.checkpoint))["type"]
 
 
 def find_loader(name: str) -> Loader:

@@ -15,7 +15,7 @@ from scipy.spatial.transform import Rotation
 
 from cknna.hooks import FeatureHook
 from policies.config import PolicyConfig
-from policies.loading import load_policy
+from policies.loading import find_policy_name, load_policy
 from policies.native.end_effector import join_action, normalise, opens, unnormalise
 from policies.native.native_checkpoint import open_native_checkpoint
 from policies.native.pi_zero_files import make_network, read_tensors
@@ -295,6 +295,11 @@ def test_a_long_instruction_is_refused(policy):
         policy.predict([make_memory(observe(instruction="go " * 20))], [np.random.default_rng(0)])
 
 
+def test_the_type_is_found_from_the_file(checkpoint, small_act):
+    assert find_policy_name(PolicyConfig(checkpoint=str(checkpoint))) == "open_pi_zero"
+    assert find_policy_name(PolicyConfig(checkpoint=str(small_act))) == "act"
+
+
 def test_an_environment_of_joints_is_refused(checkpoint, blind_env):
     with pytest.raises(WhiskerError, match="The checkpoint was trained for another robot"):
         load_policy("open_pi_zero", blind_env, str(checkpoint), "cpu")
@@ -308,7 +313,5 @@ def test_an_environment_of_joints_is_refused(checkpoint, blind_env):
     ],
 )
 def test_a_number_format_is_checked(named, message):
-    from policies.loading import find_policy_name
-
     with pytest.raises(WhiskerError, match=message):
         find_policy_name(named)

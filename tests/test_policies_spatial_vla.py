@@ -12,8 +12,9 @@ import pytest
 import torch
 
 from cknna.hooks import FeatureHook
+from eval.preflight import check_batch
 from policies.config import PolicyConfig
-from policies.loading import load_policy
+from policies.loading import find_policy_name, load_policy
 from policies.native.native_checkpoint import open_native_checkpoint
 from policies.native.spatial_actions import ActionBins, average_chunks
 from policies.policy import make_memory
@@ -214,6 +215,10 @@ def test_an_episode_runs(checkpoint, eval_here, tmp_path):
         assert set(np.unique(episode["action"][:, 6])) <= {-1.0, 1.0}
 
 
+def test_the_type_is_found_from_the_folder(checkpoint):
+    assert find_policy_name(PolicyConfig(checkpoint=str(checkpoint))) == "spatialvla"
+
+
 def refuse(path):
     with pytest.raises(WhiskerError) as raised:
         load(path)
@@ -252,8 +257,6 @@ def test_weights_and_bins_of_other_sizes_are_named(copied):
     assert "expected bins for 10 tokens, and statistics of 7 numbers" in refuse(copied)
 
 
-def test_batches_are_refused_since_one_episode_is_decoded_at_a_time(checkpoint, eval_here):
-    from eval.preflight import check_batch
-
+def test_batches_are_refused_since_one_episode_is_decoded_at_a_time():
     with pytest.raises(WhiskerError, match="one that decodes for one episode at a time"):
         check_batch("spatialvla", 2)

@@ -4,12 +4,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from policies.checkpoint_files import compute_sha256
-from policies.checkpoint_reading import check_present
+from policies.checkpoint_lookup import CONFIG_FILE
+from policies.checkpoint_reading import check_present, read_json
 from policies.config import PolicyConfig
 from policies.native.native_types import NATIVE_TYPES
 from sim.errors import WhiskerError
 
 DTYPES = ("float32", "bfloat16")
+_HINT = "The folder must be one that lerobot's `save_pretrained` wrote."
 # Files of a tokenizer and of settings, on which numbers depend too.
 _HASHED = (".json", ".model")
 
@@ -56,20 +58,37 @@ def open_native_checkpoint(named: PolicyConfig) -> NativeCheckpoint:
     return NativeCheckpoint(named.checkpoint, folder, weights, named.dtype or DTYPES[0])
 
 
-def check_dtype(named: PolicyConfig) -> None:
+def find_native_type(checkpoint: str) -> str | None:
+    """Return the type of a checkpoint that is not of lerobot; None if it is no such checkpoint.
+
+    A single file of weights has the only type that is published so. The settings of a folder name
+    its type as transformers' "model_type".
+    """
+    path = Path(checkpoint)
+    config = path / CONFIG_FILE
+    if config.is_file():
+        model_type = read_json(config, _HINT).get("model_type")
+        return model_type if model_type in NATIVE_TYPES else None
+    for name, row in NATIVE_TYPES.items():
+        if path.is_file() and path.suffix == row.weights:
+            return name
+    return None
+
+
+def check_dtype(policy: str, dtype: str | None) -> None:
     """Raise for a `--dtype` that does not exist, or of a policy that states its own."""
-    if named.dtype is None:
+    if dtype is None:
         return
-    subject = f"--dtype {named.dtype}"
-    if named.name not in NATIVE_TYPES:
+    subject = f"--dtype {dtype}"
+    if policy not in NATIVE_TYPES:
         raise WhiskerError(
             subject,
             expected=f"one of the policies {', '.join(NATIVE_TYPES)} beside it",
-            got=f"policy {named.name!r}, whose checkpoint states the format",
+            got=f"policy {policy!r}, whose checkpoint states the format",
             hint="Leave --dtype out.",
         )
-    if named.dtype not in DTYPES:
-        raise WhiskerError(subject, expected=" or ".join(DTYPES), got=repr(named.dtype))
+    if dtype not in DTYPES:
+        raise WhiskerError(subject, expected=" or ".join(DTYPES), got=repr(dtype))
 
 
 def fingerprint(checkpoint: NativeCheckpoint) -> dict[str, str]:
