@@ -23,6 +23,7 @@ from policies.config import PolicyConfig
 from policies.declared_policy import DeclaredPolicy, read_declared_policy
 from policies.device import check_device
 from policies.loading import find_loader, load_policy
+from policies.native.native_checkpoint import NativeCheckpoint, open_native_checkpoint
 from policies.plan_kinds import read_plan_kinds
 from policies.policy import (
     BatchablePolicy,
@@ -202,21 +203,26 @@ def _load(
         policy = load_policy(named.name, checkpoint=checkpoint, device=named.device)
         check_image_size(policy.spec, adapters, training)
         return policy, None, (checkpoint, training)
+    native = None
+    if made_from == "native":
+        native = open_native_checkpoint(named)
+        check_gl_library()
+        check_device(named.device)
     if made_from == "env":
         _refuse_checkpoint_flags(named, adapters)
     cameras: dict | None = {} if made_from == "env" else None
     env = make_env(env_name, cameras, config.env.control, config.env.init_grid)
     opened.enter_context(closing(env))
-    return _load_into(named, env), env, None
+    return _load_into(named, env, native), env, None
 
 
-def _load_into(named: PolicyConfig, env: Env) -> Policy:
+def _load_into(named: PolicyConfig, env: Env, checkpoint: NativeCheckpoint | None = None) -> Policy:
     """Return a policy that is made from an environment."""
     assert named.name is not None
     return load_policy(
         named.name,
         env,
-        named.checkpoint,
+        checkpoint or named.checkpoint,
         named.device,
         named.server,
         named.wire,

@@ -6,6 +6,8 @@ from dataclasses import replace
 from policies.adapters import Adapters, format_image_size
 from policies.calibration import check_calibration
 from policies.declared_policy import DeclaredPolicy
+from policies.lerobot_types import LerobotType
+from policies.native.native_types import NATIVE_TYPES, NativeType
 from policies.plan_kinds import PlanKinds
 from policies.policy import PolicySpec
 from policies.registry import LEROBOT_TYPES, resolve_policy_name
@@ -245,10 +247,11 @@ def check_batch(policy_name: str | None, n_rows: int) -> None:
     if n_rows == 1 or policy_name is None:
         return
     name = resolve_policy_name(policy_name)
-    row = LEROBOT_TYPES.get(name)
+    types: dict[str, LerobotType | NativeType] = {**LEROBOT_TYPES, **NATIVE_TYPES}
+    row = types.get(name)
     alone = row.plans_alone if row is not None else "one that is not of lerobot"
     if alone:
-        batched = [name for name, row in LEROBOT_TYPES.items() if not row.plans_alone]
+        batched = [name for name, row in types.items() if not row.plans_alone]
         raise WhiskerError(
             f"--batch {n_rows} of policy {name!r}",
             expected=f"a policy that plans for several episodes at once: {', '.join(batched)}",

@@ -99,7 +99,7 @@ def _with_absolute_path(policy: str | None, checkpoint: str | None) -> str | Non
     """Return a checkpoint's name with its absolute path, if it is a path at all."""
     if checkpoint is None:
         return None
-    is_own = policy is not None and find_loader(policy).made_from == "spec"
+    is_own = policy is not None and find_loader(policy).made_from in ("spec", "native")
     if is_own:
         return str(Path(checkpoint).resolve()) if Path(checkpoint).exists() else checkpoint
     return str(find_checkpoint(checkpoint).resolve()) if Path(checkpoint).is_dir() else checkpoint

@@ -77,7 +77,7 @@ def read_json(path: Path, hint: str) -> dict:
     Raises:
         WhiskerError: the file is absent, a Git LFS pointer, or not a JSON object.
     """
-    subject = _check_present(path, hint)
+    subject = check_present(path, hint)
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
@@ -93,7 +93,7 @@ def check_safetensors(path: Path) -> list[str]:
     Raises:
         WhiskerError: the file is absent, or not as long as its header says.
     """
-    subject = _check_present(path, "Copy it again.")
+    subject = check_present(path, "Copy it again.")
     try:
         with safe_open(path, framework="numpy") as file:
             return list(file.keys())
@@ -107,7 +107,7 @@ def check_safetensors(path: Path) -> list[str]:
         ) from error
 
 
-def _check_present(path: Path, hint: str) -> str:
+def check_present(path: Path, hint: str) -> str:
     """Raise unless a file exists and is not a Git LFS pointer. Return its name for messages."""
     subject = f"checkpoint file {str(path)!r}"
     if not path.is_file():

@@ -11,7 +11,8 @@ class PolicyConfig:
     """Names a policy and the device that it runs on.
 
     Attributes:
-        name: act, smolvla, pi0, pi05, pi0_fast, xvla, groot, diffusion, vqbet, tdmpc or sac; or
+        name: act, smolvla, pi0, pi05, pi0_fast, xvla, groot, diffusion, vqbet, tdmpc, sac,
+            open_pi_zero or spatialvla; or
             without a checkpoint: zero and random (lower bounds), scripted (the expert, an upper
             bound), replay (with --demos); remote (behind --server). Or one of your own:
             my_package.my_module:factory, or an entry point of the group whisker.policies. Default:
@@ -25,6 +26,8 @@ class PolicyConfig:
             ws://127.0.0.1:8000.
         wire: under which keys that server looks for images and state: openpi-libero, openpi-droid,
             openpi-aloha, so101, or a TOML file of your own (docs/remote.md).
+        dtype: float32 (the default) or bfloat16, for open_pi_zero and spatialvla: the
+            number format of the network.
     """
 
     name: Annotated[str | None, arg(name="policy")] = None
@@ -33,3 +36,4 @@ class PolicyConfig:
     trust_remote_code: bool = False
     server: str | None = None
     wire: str | None = None
+    dtype: str | None = None

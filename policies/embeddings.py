@@ -208,4 +208,24 @@ EMBEDDING_POINTS: dict[str, EmbeddingPoint] = {
             lambda arguments, result: result["backbone_attention_mask"],
         ),
     ),
+    "open_pi_zero": EmbeddingPoint(
+        # Its prefix has no final norm, and its last layer gives keys and values only. This is what
+        # the actions see last of it: the normalised input of that layer.
+        paths=lambda config: (f"prefix.layers.{config.n_layers - 1}.input_layernorm",),
+        layout="tokens",
+        pooling=_TOKENS,
+        mask="second result of embed_prefix; no token holds the state",
+        source="policies/native/pi_zero_network.py, PiZeroNetwork.forward: the prefix",
+        meaning=_IMAGES_TEXT,
+        token_mask=replace(_EMBED_PREFIX, path=""),
+    ),
+    "spatialvla": EmbeddingPoint(
+        paths=_always("language_model.model.norm"),
+        fires=None,
+        layout="tokens",
+        pooling="mean over the tokens",
+        source="policies/native/spatial_vla_network.py, SpatialVlaNetwork.forward: the prefill",
+        meaning=_IMAGES_TEXT,
+        batched=False,
+    ),
 }

@@ -8,6 +8,13 @@ from policies.checkpoint_files import Checkpoint, open_checkpoint, read_config
 from policies.checkpoint_lookup import find_checkpoint
 from policies.config import PolicyConfig
 from policies.lean_lerobot import lean_lerobot, load_all
+from policies.native.native_checkpoint import (
+    NativeCheckpoint,
+    check_dtype,
+    find_native_type,
+    open_native_checkpoint,
+)
+from policies.native.native_types import NATIVE_TYPES
 from policies.policy import Policy, PolicySpec
 from policies.registry import (
     BASELINE_NAMES,
@@ -55,11 +62,12 @@ class Loader:
     Attributes:
         made_from: "env": an environment, whose cameras are not used. "files": a checkpoint in
             lerobot's format, which is opened before the environment is made. "spec": the spec of an
-            environment, and a checkpoint of any kind. "server": the spec of an environment, and a
-            server that runs the policy.
+            environment, and a checkpoint of any kind. "native": a checkpoint that is not of
+            lerobot, and the spec of an environment if there is one. "server": the spec of an
+            environment, and a server that runs the policy.
     """
 
-    made_from: Literal["env", "files", "spec", "server"]
+    made_from: Literal["env", "files", "spec", "native", "server"]
 
 
 def find_policy_name(config: PolicyConfig) -> str:
@@ -70,13 +78,20 @@ def find_policy_name(config: PolicyConfig) -> str:
         WhiskerError: there is no such checkpoint, or a server is named for a policy without one.
     """
     check_server_flags(config)
+    name = _find_name(config)
+    check_dtype(name, config.dtype)
+    return name
+
+
+def _find_name(config: PolicyConfig) -> str:
     if config.server is not None:
         return REMOTE_NAME
     if config.name is not None:
         return resolve_policy_name(config.name)
     if config.checkpoint is None:
         return "act"
-    return read_config(find_checkpoint(config.checkpoint))["type"]
+    native = find_native_type(config.checkpoint)
+    return native or read_config(find_checkpoint(config.checkpoint))["type"]
 
 
 def find_loader(name: str) -> Loader:
@@ -90,13 +105,15 @@ def find_loader(name: str) -> Loader:
         return Loader("env")
     if name == REMOTE_NAME:
         return Loader("server")
+    if name in NATIVE_TYPES:
+        return Loader("native")
     return Loader("files" if name in LEROBOT_TYPES else "spec")
 
 
 def load_policy(
     name: str,
     env: Env | None = None,
-    checkpoint: Checkpoint | str | None = None,
+    checkpoint: Checkpoint | NativeCheckpoint | str | None = None,
     device: str = "auto",
     server: str | None = None,
     wire: str | None = None,
@@ -104,9 +121,9 @@ def load_policy(
     """Load a policy in its own conventions, without adapters.
 
     Args:
-        name: a baseline, a lerobot type, `REMOTE_NAME`, an entry point of the group
+        name: a baseline, a lerobot type, a native type, `REMOTE_NAME`, an entry point of the group
             `whisker.policies`, or an import string `package.module:factory` (see `PolicyFactory`).
-        env: the environment that the policy acts in. A lerobot type needs none.
+        env: the environment that the policy acts in. A lerobot type and a native one need none.
         checkpoint: an opened checkpoint, or its name; None: the default for that policy.
         device: cpu, cuda, ... or auto.
         server: address of the server that `REMOTE_NAME` runs on.
@@ -120,17 +137,24 @@ def load_policy(
     if name in LEROBOT_TYPES:
         if not isinstance(checkpoint, Checkpoint):
             env_name = None if env is None else env.spec.name
-            checkpoint = open_checkpoint(name, checkpoint, env=env_name)
+            asked = None if checkpoint is None else _name_of(checkpoint)
+            checkpoint = open_checkpoint(name, asked, env=env_name)
         with lean_lerobot():
             from policies.lerobot_loading import load_lerobot_policy
 
         return load_lerobot_policy(checkpoint, device)
+    if name in NATIVE_TYPES:
+        if not isinstance(checkpoint, NativeCheckpoint):
+            named = PolicyConfig(name, None if checkpoint is None else _name_of(checkpoint))
+            checkpoint = open_native_checkpoint(named)
+        factory = import_attribute(f"--policy {name}", NATIVE_TYPES[name].factory)
+        return factory(None if env is None else env.spec, checkpoint, device)
     if name == REMOTE_NAME:
         from policies.remote.remote_loading import load_remote_policy
 
         return load_remote_policy(server, wire, _require_env(name, env).spec)
     if name not in BASELINE_NAMES:
-        return _load_own(name, env, checkpoint, device)
+        return _load_own(name, env, None if checkpoint is None else _name_of(checkpoint), device)
     from policies.baselines import BASELINES
 
     return BASELINES[name](_require_env(name, env))
@@ -139,7 +163,7 @@ def load_policy(
 def _load_own(
     name: str,
     env: Env | None,
-    checkpoint: Checkpoint | str | None,
+    checkpoint: str | None,
     device: str,
 ) -> Policy:
     import_string = _find_import_string(name)
@@ -150,11 +174,14 @@ def _load_own(
     load_all()  # this code may use more of lerobot than a policy loaded before it
     factory = import_attribute(subject, import_string)
     env_spec = _require_env(name, env).spec
-    if isinstance(checkpoint, Checkpoint):
-        checkpoint = checkpoint.name
     policy = call_factory(subject, factory, env=env_spec, checkpoint=checkpoint, device=device)
     _check_policy(subject, policy)
     return policy
+
+
+def _name_of(checkpoint: Checkpoint | NativeCheckpoint | str) -> str:
+    """Return the name of a checkpoint that may have been opened."""
+    return checkpoint if isinstance(checkpoint, str) else checkpoint.name
 
 
 def source_of(name: str) -> Path | None:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from policies.lerobot_types import ALIASES, LEROBOT_TYPES
+from policies.native.native_types import NATIVE_TYPES
 from policies.unsupported_types import UNSUPPORTED_TYPES, refuse_type
 from sim.errors import UnknownNameError
 from sim.user_code import check_import_string, find_entry_points
@@ -41,15 +42,15 @@ def default_checkpoint(policy_type: str, env: str | None = None) -> str | None:
 def resolve_policy_name(name: str) -> str:
     """Return the canonical name of a policy.
 
-    It is a baseline, `REMOTE_NAME`, lerobot's name for a policy type, or an entry point or import
-    string of the user's own.
+    It is a baseline, `REMOTE_NAME`, lerobot's name for a policy type, a type that runs without
+    lerobot, or an entry point or import string of the user's own.
 
     Raises:
         UnknownNameError: no policy has that name; the message lists the closest names.
         WhiskerError: a name with a colon is not a valid import string, or lerobot's type is one
             that Whisker does not load.
     """
-    known = (*LEROBOT_TYPES, *ALIASES, *BASELINE_NAMES, REMOTE_NAME)
+    known = (*LEROBOT_TYPES, *ALIASES, *NATIVE_TYPES, *BASELINE_NAMES, REMOTE_NAME)
     if name in known:
         return resolve_alias(name)
     if ":" in name:

@@ -7,9 +7,6 @@ to read the numbers.
 
 import shutil
 import time
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
-from pathlib import Path
 from unittest.mock import patch
 
 import numpy as np
@@ -23,6 +20,7 @@ from policies.policy import make_memory
 from sim.env import episode_rng
 from sim.flags import make_config
 from tests import small_checkpoints
+from tests.full_size import fill, in_own_process, read_peak_gb, save_once
 from tests.small_tokenizers import save_paligemma_tokenizer, save_smolvlm
 
 # These values are from the published config.json of SmolVLM2-500M-Video-Instruct.
@@ -75,17 +73,6 @@ def save_full(policy_type, folder, image_px, cameras=small_checkpoints.CAMERAS, 
         small_checkpoints._save(policy_type, folder, features, config)
 
 
-def fill(policy):
-    """Fill all parameters from N(0, 0.02²).
-
-    One draw is repeated, since drawing 3.5 billion numbers takes minutes.
-    """
-    draw = 0.02 * torch.randn(2**24 + 1)  # odd, so that rows of a matrix do not repeat
-    for parameter in policy.parameters():
-        for part in parameter.view(-1).split(len(draw)):
-            part.copy_(draw[: len(part)])
-
-
 def predict_once(folder):
     """Load and plan once, as an evaluation does; return parameters, times and memory."""
     started_s = time.perf_counter()
@@ -115,31 +102,6 @@ def predict_once(folder):
         "peak GB while loading": loading_gb,
         "peak GB": read_peak_gb(),
     }
-
-
-def read_peak_gb():
-    """Return the peak memory of this process in GB, pages of mapped files included."""
-    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-    return int(status["VmHWM"].split()[0]) * 1024 / 1e9
-
-
-def save_once(save, folder):
-    started_s = time.perf_counter()
-    torch.set_num_threads(1)
-    save(folder)
-    return {
-        "save s": time.perf_counter() - started_s,
-        "peak GB while saving": read_peak_gb(),
-    }
-
-
-def in_own_process(function, *args):
-    """Call a function in a new process.
-
-    The peak memory is then of that call alone, and all memory is freed afterwards.
-    """
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        return pool.submit(function, *args).result()
 
 
 @pytest.fixture

@@ -4,14 +4,16 @@ import pytest
 
 from policies.embeddings import EMBEDDING_POINTS
 from policies.lerobot_types import ALIASES, LEROBOT_TYPES
+from policies.native.native_types import NATIVE_TYPES
 from policies.registry import BASELINE_NAMES, resolve_policy_name, shipped_checkpoints
 from sim.errors import UnknownNameError, WhiskerError
 
 
 def test_every_type_has_its_row_everywhere_and_a_name_of_its_own():
-    assert LEROBOT_TYPES.keys() == EMBEDDING_POINTS.keys()
+    assert LEROBOT_TYPES.keys() | NATIVE_TYPES.keys() == EMBEDDING_POINTS.keys()
     names = [
         *LEROBOT_TYPES,
+        *NATIVE_TYPES,
         *BASELINE_NAMES,
         *(alias for row in LEROBOT_TYPES.values() for alias in row.aliases),
     ]

@@ -10,6 +10,7 @@ from eval.rollout import RolloutSettings
 from eval.run import Run
 from policies.checkpoint_files import compute_fingerprint, open_checkpoint
 from policies.loading import find_loader
+from policies.native.native_checkpoint import fingerprint, open_native_checkpoint
 from policies.policy import PolicySpec
 from sim.capabilities import Snapshots, require
 from sim.errors import WhiskerError
@@ -134,21 +135,28 @@ class RunBranches(Driver):
     def _check_checkpoint(self, config: EvalConfig) -> None:
         """Raise if the checkpoint is not what the run was made with."""
         named = config.policy
-        if named.name is not None and find_loader(named.name).made_from != "files":
+        made_from = "files" if named.name is None else find_loader(named.name).made_from
+        if made_from == "native":
+            native = open_native_checkpoint(named)
+            name = native.name
+            now = fingerprint(native)
+        elif made_from == "files":
+            checkpoint = open_checkpoint(
+                named.name,
+                named.checkpoint,
+                trust_remote_code=named.trust_remote_code,
+                env=config.env.name,
+            )
+            name = checkpoint.name
+            now = compute_fingerprint(checkpoint.source)
+        else:
             return
-        checkpoint = open_checkpoint(
-            named.name,
-            named.checkpoint,
-            trust_remote_code=named.trust_remote_code,
-            env=config.env.name,
-        )
         then = self._run.description.policy.files_sha256
-        now = compute_fingerprint(checkpoint.source)
         files = sorted(then.keys() | now.keys())
         changed = [name for name in files if then.get(name) != now.get(name)]
         if then and changed:
             raise WhiskerError(
-                f"checkpoint {checkpoint.name!r}",
+                f"checkpoint {name!r}",
                 expected="the files that the run was made with",
                 got=f"another {', '.join(changed)}",
                 hint="A branch needs the policy of the run: put its checkpoint back.",

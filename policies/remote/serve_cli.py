@@ -2,7 +2,7 @@
 
 import sys
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
 from policies.config import PolicyConfig
@@ -91,6 +91,7 @@ def _load(config: ServeConfig) -> "Policy":
     from policies.checkpoint_files import Checkpoint, open_checkpoint
     from policies.device import check_device
     from policies.loading import find_loader, find_policy_name, load_policy
+    from policies.native.native_checkpoint import open_native_checkpoint
     from sim.registry import make_env
 
     named = config.policy
@@ -102,6 +103,10 @@ def _load(config: ServeConfig) -> "Policy":
         )
         check_device(named.device)
         return load_policy(name, checkpoint=checkpoint, device=named.device)
+    native = None
+    if find_loader(name).made_from == "native":
+        native = open_native_checkpoint(replace(named, name=name))
+        check_device(named.device)
     if config.env is None:
         raise WhiskerError(
             f"whisker-serve --policy {name}",
@@ -109,7 +114,7 @@ def _load(config: ServeConfig) -> "Policy":
             got="none",
         )
     with closing(make_env(config.env)) as env:
-        return load_policy(name, env, named.checkpoint, named.device)
+        return load_policy(name, env, native or named.checkpoint, named.device)
 
 
 if __name__ == "__main__":

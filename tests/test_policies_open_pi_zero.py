@@ -1,0 +1,317 @@
+"""Compares open-pi-zero with outputs of the original, and tests how its checkpoints are read.
+
+The twin is a small checkpoint with random weights that the original wrote, with inputs, noise and
+actions of the original.
+"""
+
+import pickle
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from scipy.spatial.transform import Rotation
+
+from cknna.hooks import FeatureHook
+from policies.config import PolicyConfig
+from policies.loading import find_policy_name, load_policy
+from policies.native.end_effector import join_action, normalise, opens, unnormalise
+from policies.native.native_checkpoint import open_native_checkpoint
+from policies.native.pi_zero_files import make_network, read_tensors
+from policies.native.sticky_gripper import StickyGripper
+from policies.policy import make_memory
+from sim.env import episode_rng
+from sim.errors import WhiskerError
+from sim.observation import Observation
+from tests.small_tokenizers import save_byte_tokenizer
+from tests.twins import find_twin
+
+ENV = "tests.hand_env:family/touch"
+TWIN_HEADS = 4
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    """Keep the small network in one thread: with more, it mostly waits for the others."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory):
+    """Return the file of the twin with a tokenizer beside it, named as the published ones are."""
+    folder = tmp_path_factory.mktemp("open_pi_zero")
+    shutil.copy(find_twin("open_pi_zero") / "tiny_bridge.pt", folder / "bridge_beta.pt")
+    save_byte_tokenizer(folder / "tokenizer", image_token="<image>")
+    return folder / "bridge_beta.pt"
+
+
+def load(path, dtype=None):
+    named = PolicyConfig("open_pi_zero", str(path), dtype=dtype)
+    return load_policy("open_pi_zero", checkpoint=open_native_checkpoint(named), device="cpu")
+
+
+@pytest.fixture(scope="session")
+def policy(checkpoint):
+    return load(checkpoint)
+
+
+@pytest.fixture(scope="session")
+def expected():
+    return torch.load(find_twin("open_pi_zero") / "expected.pt", weights_only=True)
+
+
+@pytest.fixture(scope="session")
+def network(checkpoint):
+    opened = open_native_checkpoint(PolicyConfig("open_pi_zero", str(checkpoint)))
+    return make_network(opened, read_tensors(opened), "cpu", TWIN_HEADS)
+
+
+@torch.inference_mode()
+def plan(network, expected, rows=slice(None)):
+    n_image = (network.config.image_px // network.config.patch_px) ** 2
+    return network(
+        expected["pixel_values"][rows],
+        expected["input_ids"][rows, n_image:],
+        expected["attention_mask"][rows, n_image:].bool(),
+        expected["proprios"][rows, 0],
+        expected["noise"][rows],
+    )
+
+
+def observe(seed=0, instruction="put carrot"):
+    rng = np.random.default_rng(seed)
+    image = rng.integers(0, 256, (480, 640, 3), dtype=np.uint8)
+    return Observation({"image": image}, rng.uniform(-0.2, 0.4, 7).astype(np.float32), instruction)
+
+
+def test_the_network_plans_what_the_original_plans(network, expected):
+    np.testing.assert_allclose(plan(network, expected)[-1], expected["actions"], atol=2e-6)
+
+
+def test_a_batch_of_the_network_is_its_rows(network, expected):
+    rows = [plan(network, expected, slice(row, row + 1))[-1] for row in range(2)]
+    np.testing.assert_allclose(torch.cat(rows), plan(network, expected)[-1], atol=2e-6)
+
+
+def test_padding_changes_nothing(network, expected):
+    ids = expected["input_ids"].clone()
+    ids[expected["attention_mask"] == 0] = 7
+    same = plan(network, expected | {"input_ids": ids})[-1]
+    assert torch.equal(same, plan(network, expected)[-1])
+
+
+def test_the_noisy_chunks_begin_with_the_noise_and_end_at_the_plan(network, expected):
+    chunks = plan(network, expected)
+    assert len(chunks) == 11 and torch.equal(chunks[0], expected["noise"])
+    assert chunks[-1].abs().max() <= 1
+
+
+def test_bfloat16_is_near_float32(checkpoint):
+    memory = [make_memory(observe())]
+    exact, rounded = (
+        load(checkpoint, dtype).predict(memory, [np.random.default_rng(0)]).actions
+        for dtype in ("float32", "bfloat16")
+    )
+    low, high = load(checkpoint)._statistics.action
+    difference = np.abs(exact - rounded)[..., :3].max() / (high - low)[:3].max()
+    assert 0 < difference < 0.05
+
+
+def test_a_batch_is_its_single_calls_and_noise_is_of_the_episode(policy):
+    memories = [make_memory(observe(seed, "go " * (1 + seed))) for seed in range(4)]
+    rngs = [episode_rng("task", index) for index in range(4)]
+    batch = policy.predict(memories, rngs).actions
+    for index, memory in enumerate(memories):
+        alone = policy.predict([memory], [episode_rng("task", index)]).actions
+        np.testing.assert_allclose(batch[index], alone[0], atol=1e-6)
+    other = policy.predict(memories[:1], [episode_rng("task", 9)]).actions
+    assert np.abs(other - batch[0]).max() > 1e-3
+
+
+def test_samples_differ_and_intermediate_plans_end_before_the_plan(policy):
+    memory = make_memory(observe())
+    samples = policy.sample(memory, [np.random.default_rng(seed) for seed in range(3)]).actions
+    assert samples.shape == (3, 4, 7) and np.ptp(samples, axis=0).max() > 1e-3
+    policy.records_intermediate_plans = True
+    try:
+        chunk = policy.predict([memory], [np.random.default_rng(0)])
+    finally:
+        policy.records_intermediate_plans = False
+    assert chunk.intermediate_plans.shape == (1, 10, 4, 7)
+    np.testing.assert_allclose(chunk.actions[0], samples[0], atol=1e-6)
+
+
+def test_inputs_are_those_of_the_training(policy):
+    observation = observe(instruction="go")
+    flat = replace(observation, images={"image": np.full((480, 640, 3), 255, np.uint8)})
+    inputs = policy.network_inputs(flat)
+    np.testing.assert_allclose(inputs["observation.images.image"], 1.0)
+    byte_ids = [policy._tokenizer.bos_token_id, *policy._tokenizer("go\n")["input_ids"]]
+    assert inputs["observation.language.tokens"][0, :5].tolist() == [*byte_ids, 0]
+    low, high = policy._statistics.state
+    middle = replace(observation, state=((low + high) / 2).astype(np.float32))
+    np.testing.assert_allclose(
+        policy.network_inputs(middle)["observation.state"], np.zeros((1, 7)), atol=1e-5
+    )
+    assert not policy.out_of_range_inputs(middle)
+    assert policy.out_of_range_inputs(replace(middle, state=middle.state + 100))
+
+
+def test_numbers_are_mapped_to_the_bounds_and_back():
+    bounds = np.array([-1.0, 2.0]), np.array([3.0, 2.5])
+    values = np.array([[-1.0, 2.0], [3.0, 2.5], [1.0, 2.25]])
+    np.testing.assert_allclose(normalise(values, bounds), [[-1, -1], [1, 1], [0, 0]])
+    np.testing.assert_allclose(unnormalise(normalise(values, bounds), bounds), values, rtol=1e-6)
+
+
+def test_roll_pitch_yaw_become_the_same_rotation_as_axis_and_angle():
+    pose = np.array([0.01, 0.02, 0.03, 0.3, -0.2, 0.5])
+    roll, pitch, yaw = (
+        Rotation.from_rotvec(a * v) for a, v in zip(pose[3:], np.eye(3), strict=True)
+    )
+    (action,) = join_action(pose[None], opens(np.array([0.6])), (-1.0, 1.0))
+    product = (yaw * pitch * roll).as_matrix()
+    np.testing.assert_allclose(Rotation.from_rotvec(action[3:6]).as_matrix(), product, atol=1e-6)
+    np.testing.assert_allclose(action[[0, 1, 2, 6]], [0.01, 0.02, 0.03, 1.0], atol=1e-6)
+    assert join_action(pose[None], opens(np.array([0.5])), (1.0, -1.0))[0, 6] == 1.0
+
+
+def test_the_sticky_gripper_repeats_a_command_fifteen_times_over_predictions():
+    gripper = StickyGripper()
+    sent = []
+    for step in range(0, 20, 2):
+        share = 0.0 if step == 0 else 1.0  # it closes once, then it should open
+        closings, gripper = gripper.plan(np.full(4, share, np.float32), 2)
+        sent += closings[:2].tolist()
+    assert sent == [1.0] * 15 + [-1.0] * 5
+    assert StickyGripper().plan(np.array([0.4], np.float32), 1)[0] == pytest.approx(0.2)
+
+
+def test_the_embedding_is_the_masked_mean_of_the_last_normalised_prefix(policy):
+    hook = FeatureHook(policy)
+    memories = [make_memory(observe(0, "go")), make_memory(observe(1, "put carrot"))]
+    outputs = []
+    module = policy.network.prefix.layers[-1].input_layernorm
+    handle = module.register_forward_hook(lambda _, __, output: outputs.append(output))
+    rngs = [np.random.default_rng(row) for row in range(2)]
+    try:
+        with hook.listening(2) as features:
+            policy.predict(memories, rngs)
+    finally:
+        handle.remove()
+    (tokens,) = outputs
+    for row, memory in enumerate(memories):
+        n_real = 16 + len(memory.present.instruction) + 2
+        mean = tokens[row, :n_real].mean(0)
+        np.testing.assert_allclose(features["embedding"][row], mean, atol=1e-5)
+
+
+def test_an_episode_runs_in_batches_as_alone_and_records_what_whiskers_need(
+    checkpoint, eval_here, tmp_path
+):
+    alone, batched = tmp_path / "alone", tmp_path / "batched"
+    command = f"--policy open_pi_zero --checkpoint {checkpoint} --env {ENV} --episodes 2 --quiet"
+    eval_here(f"{command} --samples 2 --intermediate-plans --collect-features --run-dir", alone)
+    eval_here(f"{command} --batch 2 --run-dir", batched)
+    (one,) = alone.glob("*/episodes/*/0.npz")
+    (two,) = batched.glob("*/episodes/*/0.npz")
+    with np.load(one) as first, np.load(two) as second:
+        np.testing.assert_allclose(first["action"], second["action"], atol=1e-5)
+        assert first["alternative_chunk"].shape == (3, 2, 4, 7)
+        assert first["prediction_step"].tolist() == [0, 4, 8]
+
+
+def refuse(path, **options):
+    with pytest.raises(WhiskerError) as raised:
+        load(path, **options)
+    return str(raised.value)
+
+
+class Evil:
+    def __reduce__(self):
+        return print, ("code of the checkpoint ran",)
+
+
+def test_code_in_a_checkpoint_is_refused_and_does_not_run(checkpoint, tmp_path, capsys):
+    path = tmp_path / "bridge.pt"
+    torch.save({"model": Evil()}, path)
+    assert "expected tensors only" in refuse(path)
+    path.write_bytes(pickle.dumps({"model": Evil()}))
+    refuse(path)
+    assert "code of the checkpoint" not in capsys.readouterr().out
+
+
+def test_damaged_and_foreign_files_are_refused_in_one_sentence(checkpoint, tmp_path):
+    path = tmp_path / "bridge.pt"
+    path.write_bytes(checkpoint.read_bytes()[:1000])
+    assert "1000 bytes that cannot be read" in refuse(path)
+    path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\n")
+    assert "a Git LFS pointer" in refuse(path)
+    torch.save({"weights": torch.zeros(1)}, path)
+    assert "one with 'weights'" in refuse(path)
+    torch.save({"model": {"embed_tokens.weight": torch.zeros(2, 2)}}, path)
+    assert "1 tensors without it" in refuse(path)
+    assert "no such file or folder" in refuse(tmp_path / "absent.pt")
+    (tmp_path / "empty").mkdir()
+    assert "none that ends in .pt" in refuse(tmp_path / "empty")
+
+
+def test_weights_of_other_sizes_are_named(checkpoint, tmp_path):
+    path = tmp_path / "bridge.pt"
+    saved = torch.load(checkpoint, weights_only=True)
+    name = "_orig_mod.action_decoder.bias"
+    saved["model"][name] = torch.zeros(9)
+    torch.save(saved, path)
+    assert "'action_decoder.bias' of 7, got of 9 (1 such tensors)" in refuse(path)
+    del saved["model"][name]
+    torch.save(saved, path)
+    assert "'action_decoder.bias' of 7, got absent" in refuse(path)
+
+
+def test_statistics_are_found_by_the_name_and_checked(checkpoint, tmp_path):
+    path = tmp_path / "model.pt"
+    shutil.copy(checkpoint, path)
+    assert "expected a file whose name contains bridge or fractal" in refuse(path)
+    shutil.copy(checkpoint, tmp_path / "fractal.pt")
+    assert "expected those of a state of 7 numbers" in refuse(tmp_path / "fractal.pt")
+    (tmp_path / "statistics.json").write_text('{"action": {}}')
+    assert "'proprio' with the numbers 'p01' and 'p99'" in refuse(path)
+
+
+def test_a_missing_tokenizer_is_named(checkpoint, tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "cache"))
+    shutil.copy(checkpoint, tmp_path / "bridge.pt")
+    said = refuse(tmp_path / "bridge.pt")
+    assert "expected that of google/paligemma-3b-pt-224 in the folder" in said
+    assert "Copy tokenizer.json and tokenizer_config.json" in said
+
+
+def test_a_long_instruction_is_refused(policy):
+    with pytest.raises(WhiskerError, match="expected at most 20 tokens"):
+        policy.predict([make_memory(observe(instruction="go " * 20))], [np.random.default_rng(0)])
+
+
+def test_the_type_is_found_from_the_file(checkpoint, small_act):
+    assert find_policy_name(PolicyConfig(checkpoint=str(checkpoint))) == "open_pi_zero"
+    assert find_policy_name(PolicyConfig(checkpoint=str(small_act))) == "act"
+
+
+def test_an_environment_of_joints_is_refused(checkpoint, blind_env):
+    with pytest.raises(WhiskerError, match="The checkpoint was trained for another robot"):
+        load_policy("open_pi_zero", blind_env, str(checkpoint), "cpu")
+
+
+@pytest.mark.parametrize(
+    ("named", "message"),
+    [
+        (PolicyConfig("act", dtype="bfloat16"), "whose checkpoint states the format"),
+        (PolicyConfig("open_pi_zero", dtype="int8"), "expected float32 or bfloat16"),
+    ],
+)
+def test_a_number_format_is_checked(named, message):
+    with pytest.raises(WhiskerError, match=message):
+        find_policy_name(named)
