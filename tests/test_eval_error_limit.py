@@ -41,6 +41,7 @@ def test_a_run_ends_after_so_many_errors_and_can_be_resumed(eval_here, tmp_path,
     assert rows_of(tmp_path / "ended") == whole
 
 
+@pytest.mark.slow
 def test_workers_end_too(eval_here, tmp_path, crashing):
     done = eval_here(
         f"--max-errors 1 --checkpoint {crashing} {SHORT} 2 --episodes 8 --run-dir", tmp_path
