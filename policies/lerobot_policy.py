@@ -20,7 +20,6 @@ from policies.normalisation import Normalisation, find_out_of_range_inputs
 from policies.policy import EpisodeMemory, Generators, Memories, PolicySpec, WeightsAudit
 from policies.random_draws import PerRowSeededRandom
 from policies.weights_audit import audit_weights
-from sim.errors import WhiskerError
 from sim.observation import Observation
 
 # The plans of a batch, and their intermediate plans, oldest first.
@@ -88,12 +87,7 @@ class LerobotPolicy:
         return ActionChunk(actions, np.stack(stages, axis=1) if stages else None)
 
     def sample(self, memory: EpisodeMemory, rngs: Generators) -> ActionChunk:
-        if not self.spec.can_sample:
-            raise WhiskerError(
-                f"alternative plans of policy {self.spec.type!r} ({self.spec.checkpoint})",
-                expected="a policy that can plan in more than one way",
-                got="a deterministic one",
-            )
+        self.spec.check_can_sample()
         return self._sample_others(memory, rngs)
 
     def pad_instructions(self) -> None:

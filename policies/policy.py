@@ -9,6 +9,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 import numpy as np
 
 from policies.action_chunk import ActionChunk
+from sim.errors import WhiskerError
 from sim.observation import Observation
 
 
@@ -86,6 +87,15 @@ class PolicySpec:
     device: str = "cpu"
     files_sha256: Mapping[str, str] = field(default_factory=dict)
     server: Mapping[str, str] = field(default_factory=dict)
+
+    def check_can_sample(self) -> None:
+        """Raise unless the policy can plan in more than one way."""
+        if not self.can_sample:
+            raise WhiskerError(
+                f"alternative plans of policy {self.type!r} ({self.checkpoint})",
+                expected="a policy that can plan in more than one way",
+                got="a deterministic one",
+            )
 
     @property
     def draws_own_noise(self) -> bool:

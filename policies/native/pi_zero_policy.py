@@ -51,19 +51,12 @@ class OpenPiZeroPolicy(NativePolicy):
         self,
         spec: PolicySpec,
         network: PiZeroNetwork,
-        statistics: PiZeroStatistics,
         tokenizer: Any,
         gripper_range: tuple[float, float],
+        statistics: PiZeroStatistics,
     ) -> None:
-        """Wrap a loaded network.
-
-        Args:
-            gripper_range: the environment's values for closed and for open.
-        """
-        super().__init__(spec, network)
+        super().__init__(spec, network, tokenizer, gripper_range)
         self._statistics = statistics
-        self._tokenizer = tokenizer
-        self._gripper_range = gripper_range
 
     @torch.inference_mode()
     def predict(self, memories: Memories, rngs: Generators) -> ActionChunk:
@@ -215,4 +208,4 @@ def load_open_pi_zero(
         files_sha256=fingerprint(checkpoint),
     )
     tokenizer = load_tokenizer(checkpoint, _TOKENIZER)
-    return OpenPiZeroPolicy(spec, network, statistics, tokenizer, gripper_range_of(env))
+    return OpenPiZeroPolicy(spec, network, tokenizer, gripper_range_of(env), statistics)

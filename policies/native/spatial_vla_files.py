@@ -31,7 +31,7 @@ _TIED = "language_model.lm_head.weight"
 
 @dataclass(frozen=True)
 class SpatialVlaProcessor:
-    """What is done before and after the network.
+    """Holds what an observation and a plan are converted with.
 
     Attributes:
         camera: intrinsics [px] of an image of the network's size.

@@ -1,5 +1,7 @@
 """SpatialVLA behind the `Policy` contract."""
 
+from typing import Any
+
 import cv2
 import numpy as np
 import torch
@@ -49,19 +51,12 @@ class SpatialVlaPolicy(NativePolicy):
         self,
         spec: PolicySpec,
         network: SpatialVlaNetwork,
-        processor: SpatialVlaProcessor,
-        tokenizer,
+        tokenizer: Any,
         gripper_range: tuple[float, float],
+        processor: SpatialVlaProcessor,
     ) -> None:
-        """Wrap a loaded network.
-
-        Args:
-            gripper_range: the environment's values for closed and for open.
-        """
-        super().__init__(spec, network)
+        super().__init__(spec, network, tokenizer, gripper_range)
         self._processor = processor
-        self._tokenizer = tokenizer
-        self._gripper_range = gripper_range
 
     @torch.inference_mode()
     def predict(self, memories: Memories, rngs: Generators) -> ActionChunk:
@@ -152,4 +147,4 @@ def load_spatial_vla(
         files_sha256=fingerprint(checkpoint),
     )
     network = make_network(checkpoint, config, device)
-    return SpatialVlaPolicy(spec, network, processor, tokenizer, gripper_range_of(env))
+    return SpatialVlaPolicy(spec, network, tokenizer, gripper_range_of(env), processor)

@@ -10,7 +10,6 @@ from policies.action_chunk import ActionChunk
 from policies.policy import EpisodeMemory, Generators, Memories, PolicySpec
 from policies.remote.connection import Connection, ServerError
 from policies.remote.whisker_messages import OWN_KEY, VERSION, write_generator, write_memory
-from sim.errors import WhiskerError
 from sim.typed_json import decode
 
 
@@ -63,12 +62,7 @@ class ServedPolicy:
         return chunk
 
     def sample(self, memory: EpisodeMemory, rngs: Generators) -> ActionChunk:
-        if not self.spec.can_sample:
-            raise WhiskerError(
-                f"alternative plans of policy {self.spec.type!r} ({self.spec.checkpoint})",
-                expected="a policy that can plan in more than one way",
-                got="a deterministic one",
-            )
+        self.spec.check_can_sample()
         reply = self._ask(
             "sample",
             memories=[write_memory(memory)],
