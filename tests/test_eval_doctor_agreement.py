@@ -13,9 +13,14 @@ import numpy as np
 import pytest
 from numpy.random import default_rng
 
-from eval.doctor.agreement import check_agreement, compute_disagreement, describe_disagreement
+from eval.doctor.agreement import check_agreement
 from eval.doctor.check_context import CheckContext, Reference
 from eval.doctor.diagnosis import run_checks
+from eval.doctor.disagreement import (
+    compute_disagreement,
+    describe_disagreement,
+    find_worst_moment,
+)
 from eval.doctor.image_checks import measure_detail
 from policies.action_chunk import ActionChunk
 from policies.policy import EpisodeMemory
@@ -166,6 +171,27 @@ def test_a_disagreement_that_nothing_explains_is_no_fine_finding(act):
     assert "by joint most in" in warning.evidence
 
 
+def test_plans_that_disagree_at_one_moment_alone_are_no_fine_finding(act):
+    """The first of nine plans is another one, which the median does not see."""
+
+    def spoil(plans, _):
+        if len(plans) > 1:
+            plans[0] += 20
+        return plans
+
+    (finding,) = agreement_of(planned(act, spoil))
+    assert finding.level == "unknown"
+    assert finding.finding.startswith("the plans are the scripted expert's actions at most moments")
+    assert finding.evidence.endswith("at step 0")
+    (finding,) = agreement_of(act)
+    assert finding.level == "fine"
+
+
+def agreement_of(setup):
+    context = CheckContext(ACT, setup, None)
+    return [finding for finding in check_agreement(context) if finding.check == "agreement"]
+
+
 def test_a_search_that_took_too_long_is_not_called_complete(act):
     """The images are rotated, which only the bugs of observations explain."""
     with_rotated = seen(act, images(np.rot90))
@@ -241,6 +267,7 @@ def test_the_disagreement_and_where_it_lies():
     assert compute_disagreement(plans, reference) == 0
     assert compute_disagreement(plans - 0.5 * reference.scale, reference) == pytest.approx(0.5)
     plans[4:, 2:, 1] += 3 * reference.scale[1]
+    assert find_worst_moment(plans, reference) == (4, pytest.approx(0.75))
     assert describe_disagreement(plans, reference, ("lift", "turn")) == (
         "by joint most in 'turn' (0.50) and 'lift' (0.00); "
         "most in the last third of the episode (0.75); "

@@ -15,8 +15,10 @@ from eval.doctor.disagreement import (
     AGREES,
     AGREES_FAIRLY,
     LIKE_THE_MEAN,
+    STANDS_OUT,
     compute_disagreement,
     describe_disagreement,
+    find_worst_moment,
 )
 from eval.doctor.finding import Finding, Findings, fail, fine, unknown, warn
 from eval.doctor.image_checks import find_dead_cameras
@@ -35,6 +37,10 @@ _FAIRLY = (
     "the plans are roughly the scripted expert's actions, which does not tell whether the policy "
     "succeeds: of checkpoints that differ by 0.08 to 0.2, some solve everything and some nothing "
     "(docs/doctor.md)"
+)
+_AT_MOST_MOMENTS = (
+    "the plans are the scripted expert's actions at most moments, but not at all of them, which "
+    "does not tell whether the policy succeeds: a bug can show at the decisive moments alone"
 )
 _UNEXPLAINED = (
     "No known bug explains it. If the policy learned from this expert's demonstrations "
@@ -124,7 +130,7 @@ def _compare(context: CheckContext, reference: Reference) -> Findings:
         own = compute_disagreement(plans, reference)
         evidence += f"; {own:.2f} once open and closed of the gripper are swapped"
     if own < AGREES:
-        yield fine("agreement", "plans what the scripted expert does", evidence)
+        yield _check_worst_moment(plans, reference, evidence)
         return
     dead_cameras = find_dead_cameras(context)
     uses: dict[str, InputUse] = {}
@@ -153,6 +159,15 @@ def _compare(context: CheckContext, reference: Reference) -> Findings:
         if dead_cameras:
             hint = f"Repair {' and '.join(dead_cameras)} first: see 'pictures'."
         yield warn("agreement", finding, evidence, hint)
+
+
+def _check_worst_moment(plans: np.ndarray, reference: Reference, evidence: str) -> Finding:
+    """Check plans that agree at most moments."""
+    worst, difference = find_worst_moment(plans, reference)
+    if difference < STANDS_OUT:
+        return fine("agreement", "plans what the scripted expert does", evidence)
+    evidence += f"; by {difference:.2f} at step {reference.steps[worst]}"
+    return unknown("agreement", _AT_MOST_MOMENTS, evidence)
 
 
 def _check_inputs(uses: Mapping[str, InputUse], dead_cameras: Mapping[str, str]) -> Findings:
