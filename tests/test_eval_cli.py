@@ -233,10 +233,13 @@ def test_the_same_command_gives_the_same_rows_also_with_videos(eval_succeeds, tm
 
 
 def wait_for_rows(process, run_dir, n):
-    """Wait until the run has `n` rows, and return its folder. Fail if the process ends earlier."""
+    """Wait until the run has `n` rows, and return its folder. Fail if the process ends earlier.
+
+    A run that is still being made has a hidden folder, which gets its name at the end.
+    """
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
-        rows = list(run_dir.glob(f"*/{ROWS_FILE}"))
+        rows = list(run_dir.glob(f"[!.]*/{ROWS_FILE}"))
         if rows and rows[0].read_bytes().count(b"\n") >= n:
             return rows[0].parent
         assert process.poll() is None, "ended before it could be stopped"
