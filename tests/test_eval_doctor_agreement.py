@@ -22,6 +22,7 @@ from eval.doctor.disagreement import (
     find_worst_moment,
 )
 from eval.doctor.image_checks import measure_detail
+from eval.doctor.inputs import check_inputs, measure_inputs
 from policies.action_chunk import ActionChunk
 from policies.policy import EpisodeMemory
 from sim.flags import replace_flags
@@ -40,7 +41,7 @@ from tests.bug_plants import (
     statistics,
     with_flipped_shoulder,
 )
-from tests.planted_bugs import PLANTS, judge
+from tests.planted_bugs import PLANTS, judge, plants_of
 from tests.planted_bugs import planted as set_up_planted
 from tests.test_eval_doctor import (
     ACT,
@@ -172,19 +173,61 @@ def test_a_disagreement_that_nothing_explains_is_no_fine_finding(act):
 
 
 def test_plans_that_disagree_at_one_moment_alone_are_no_fine_finding(act):
-    """The first of nine plans is another one, which the median does not see."""
+    """The first of an oracle's nine plans is another one, which the median does not see."""
+    plan_of = plans_by_state(act, CheckContext(ACT, act, None).reference)
+    still = np.zeros((act.policy.spec.chunk_size, 6), np.float32)
+
+    def plan(observation):
+        return plan_of.get(observation.state.tobytes(), still)
+
+    oracle = wrapped(act, predict=lambda memories, rngs: chunk_of(plan, memories))
 
     def spoil(plans, _):
         if len(plans) > 1:
             plans[0] += 20
         return plans
 
-    (finding,) = agreement_of(planned(act, spoil))
+    (finding,) = agreement_of(planned(oracle, spoil))
     assert finding.level == "unknown"
     assert finding.finding.startswith("the plans are the scripted expert's actions at most moments")
     assert finding.evidence.endswith("at step 0")
-    (finding,) = agreement_of(act)
+    (finding,) = agreement_of(oracle)
     assert finding.level == "fine"
+
+
+def test_a_bug_that_shows_at_one_moment_alone_is_named(act):
+    """The policy is an oracle that looks at its images at the first of nine moments only."""
+    reference = CheckContext(ACT, act, None).reference
+    first = reference.memories[0].present
+    plan_of = plans_by_state(act, reference)
+
+    def plan(observation):
+        still = np.tile(observation.state, (act.policy.spec.chunk_size, 1))
+        right = plan_of.get(observation.state.tobytes(), still)
+        is_first = observation.state.tobytes() == first.state.tobytes()
+        sees_right = np.array_equal(observation.images[OVERHEAD], first.images[OVERHEAD])
+        return right + 20 if is_first and not sees_right else right
+
+    oracle = wrapped(act, predict=lambda memories, rngs: chunk_of(plan, memories))
+    context = CheckContext(ACT, seen(oracle, images(lambda i: i[::-1, ::-1])), None)
+    problems = [finding for finding in check_agreement(context) if finding.is_problem]
+    # The oracle hardly needs its images, which is named too.
+    assert [finding.check for finding in problems] == ["inputs", "image flip"]
+    found = problems[-1]
+    assert found.finding == "the images are rotated by 180 degrees"
+    assert "; by " in found.evidence
+    assert found.evidence.endswith(", and 0.00 once that is undone")
+
+
+def plans_by_state(setup, reference):
+    """Return what the expert does next, by the bytes of the state at each moment."""
+    plans = reference.future(setup.policy.spec.chunk_size).astype(np.float32)
+    states = [memory.present.state.tobytes() for memory in reference.memories]
+    return dict(zip(states, plans, strict=True))
+
+
+def chunk_of(plan, memories):
+    return ActionChunk(np.stack([plan(memory.present) for memory in memories]))
 
 
 def agreement_of(setup):
@@ -292,23 +335,20 @@ def test_a_policy_that_does_what_another_instruction_says_is_named(words_act):
     reference = CheckContext(ACT, words_act, None).reference
     told = reference.memories[0].present.instruction
     other = env.spec.opposite_instruction(told)
-    plans = reference.future(words_act.policy.spec.chunk_size).astype(np.float32)
-    plan_of = {
-        memory.present.state.tobytes(): plan
-        for memory, plan in zip(reference.memories, plans, strict=True)
-    }
+    plan_of = plans_by_state(words_act, reference)
 
     def plan(observation):
-        still = np.tile(observation.state, (len(plans[0]), 1))
+        still = np.tile(observation.state, (words_act.policy.spec.chunk_size, 1))
         if observation.instruction == other:
             return plan_of.get(observation.state.tobytes(), still)
         return still
 
-    def predict(memories, rngs):
-        return ActionChunk(np.stack([plan(memory.present) for memory in memories]))
-
     spec = replace(words_act.policy.spec, reads_instruction=True)
-    setup = wrapped(words_act, predict=predict, spec=spec)
+    setup = wrapped(
+        words_act,
+        predict=lambda memories, rngs: chunk_of(plan, memories),
+        spec=spec,
+    )
     config = replace_flags(ACT, env=env.spec.name)
     found = named(
         findings_of(setup, config),
@@ -318,3 +358,37 @@ def test_a_policy_that_does_what_another_instruction_says_is_named(words_act):
     assert found.level == "error"
     mended = findings_of(setup, replace_flags(config, wrong_instruction=True))
     assert not any("does what" in finding for _, finding in mended)
+
+
+def test_a_policy_that_does_not_hear_its_instruction_is_named(words_act):
+    """ACT does not read the instruction, and here it is said to."""
+    spec = replace(words_act.policy.spec, reads_instruction=True)
+    deaf = wrapped(words_act, spec=spec)
+    context = CheckContext(replace_flags(ACT, env=words_act.env.spec.name), deaf, None)
+    reference = context.reference
+    plans = context.reference_plans
+    uses = measure_inputs(context, reference, plans)
+    found = list(check_inputs(context, reference, plans, uses, {}))
+    assert [(finding.check, finding.level) for finding in found] == [
+        ("inputs", "fine"),
+        ("instruction", "warning"),
+    ]
+    assert "hardly depend on the instruction" in found[1].finding
+    assert "move by at most 0.00 standard deviations" in found[1].evidence
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name",
+    [
+        "images rotated by 180°",
+        "red and blue exchanged",
+        "a tokenizer of as many words",
+    ],
+)
+def test_bugs_that_smolvla_shows_at_few_moments_are_named(name, tmp_path):
+    (plant,) = [plant for plant in plants_of("smolvla") if plant.name == name]
+    config, setup = set_up_planted(plant, tmp_path, "smolvla")
+    with closing(setup.env):
+        verdict, said = judge(plant, run_checks(config, setup), "")
+    assert verdict == "named", said

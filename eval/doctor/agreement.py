@@ -5,8 +5,6 @@ episode. If its plans agree with the expert once, say, its images are flipped ba
 that bug. If they disagree and no known bug explains it, the finding says where they disagree.
 """
 
-from collections.abc import Mapping
-
 import numpy as np
 
 from eval.doctor.bug_search import find_bug, has_time_for_observation_bugs, undo_in_plans
@@ -22,7 +20,7 @@ from eval.doctor.disagreement import (
 )
 from eval.doctor.finding import Finding, Findings, fail, fine, unknown, warn
 from eval.doctor.image_checks import find_dead_cameras
-from eval.doctor.inputs import STATE, InputUse, measure_inputs
+from eval.doctor.inputs import InputUse, check_inputs, measure_inputs
 from eval.doctor.joint_bugs import swapped_gripper_bug
 
 _GRIPPER_AGREES = 0.3
@@ -120,8 +118,8 @@ def _compare(context: CheckContext, reference: Reference) -> Findings:
         f"differs from the scripted expert by {own:.2f} of its standard deviation, "
         f"over {len(plans)} moments"
     )
-    bug = swapped_gripper_bug(context)
-    swapped = undo_in_plans(chunks, reference, bug, range(len(chunks)))
+    swap = swapped_gripper_bug(context)
+    swapped = undo_in_plans(chunks, reference, swap, range(len(chunks)))
     is_swapped = _fits_swapped(context, reference, plans, swapped[:, : context.n_compared])
     yield _check_gripper(context, reference, plans, is_swapped)
     if is_swapped:
@@ -129,17 +127,23 @@ def _compare(context: CheckContext, reference: Reference) -> Findings:
         plans = chunks[:, : context.n_compared]
         own = compute_disagreement(plans, reference)
         evidence += f"; {own:.2f} once open and closed of the gripper are swapped"
-    if own < AGREES:
-        yield _check_worst_moment(plans, reference, evidence)
+    worst, difference = find_worst_moment(plans, reference)
+    if own < AGREES and difference < STANDS_OUT:
+        yield fine("agreement", "plans what the scripted expert does", evidence)
         return
+    if own < AGREES:
+        evidence += f"; by {difference:.2f} at step {reference.steps[worst]}"
     dead_cameras = find_dead_cameras(context)
     uses: dict[str, InputUse] = {}
     if context.prediction_s * len(plans) * _COST_OF_INPUTS < PATIENCE_S:
         uses = measure_inputs(context, reference, plans)
-    yield from _check_inputs(uses, dead_cameras)
-    explanation, left = find_bug(context, reference, chunks, with_images=not dead_cameras)
+    yield from check_inputs(context, reference, plans, uses, dead_cameras)
+    explanation = find_bug(context, reference, chunks, with_images=not dead_cameras)
     if explanation is not None:
-        yield explanation.as_finding(f"{evidence}; {left:.2f} once that is undone")
+        bug, left = explanation
+        yield bug.as_finding(f"{evidence}; {left}")
+    elif own < AGREES:
+        yield unknown("agreement", _AT_MOST_MOMENTS, evidence)
     elif own < AGREES_FAIRLY:
         yield unknown("agreement", _FAIRLY, evidence)
     else:
@@ -159,40 +163,6 @@ def _compare(context: CheckContext, reference: Reference) -> Findings:
         if dead_cameras:
             hint = f"Repair {' and '.join(dead_cameras)} first: see 'pictures'."
         yield warn("agreement", finding, evidence, hint)
-
-
-def _check_worst_moment(plans: np.ndarray, reference: Reference, evidence: str) -> Finding:
-    """Check plans that agree at most moments."""
-    worst, difference = find_worst_moment(plans, reference)
-    if difference < STANDS_OUT:
-        return fine("agreement", "plans what the scripted expert does", evidence)
-    evidence += f"; by {difference:.2f} at step {reference.steps[worst]}"
-    return unknown("agreement", _AT_MOST_MOMENTS, evidence)
-
-
-def _check_inputs(uses: Mapping[str, InputUse], dead_cameras: Mapping[str, str]) -> Findings:
-    """Check whether the plans depend on the images.
-
-    Dead cameras have a finding of their own. The state is not required: many policies do without.
-    """
-    cameras = [use for name, use in uses.items() if name != STATE]
-    moved = ", ".join(f"{name} {use.moved:.2f}" for name, use in uses.items())
-    evidence = (
-        "with the input of another moment, the plans move by this many standard deviations: "
-        f"{moved}"
-    )
-    if any(use.is_used for use in cameras):
-        yield fine("inputs", "the plans depend on the images", evidence)
-    elif cameras and not dead_cameras:
-        yield warn(
-            "inputs",
-            "the plans hardly depend on the images: the policy cannot know where the object is",
-            evidence,
-            (
-                "Look at the weights of the vision backbone, at the image statistics, "
-                "and at what reaches the network."
-            ),
-        )
 
 
 def _check_gripper(

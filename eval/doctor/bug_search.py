@@ -15,7 +15,13 @@ from eval.doctor.check_context import (
     Reference,
     change_observations,
 )
-from eval.doctor.disagreement import AGREES_FAIRLY, compute_disagreement
+from eval.doctor.disagreement import (
+    AGREES_FAIRLY,
+    STANDS_OUT,
+    Average,
+    compute_disagreement,
+    measure_each_moment,
+)
 from eval.doctor.finding import Level
 from eval.doctor.image_bugs import image_bugs
 from eval.doctor.joint_bugs import plan_bugs, state_bugs
@@ -41,25 +47,33 @@ def find_bug(
     reference: Reference,
     chunks: np.ndarray,
     with_images: bool,
-) -> tuple[Bug | None, float]:
-    """Return the one bug that explains the disagreement, and the disagreement without it.
+) -> tuple[Bug, str] | None:
+    """Return the one bug that explains the disagreement, and the disagreement without it in words.
 
-    The bug is None if none explains it, or several do.
+    Return None if no bug explains it, or several do. A bug may show at a few moments alone. The
+    median over the moments hides these, and so the mean is compared where a moment stands out.
 
     Args:
         chunks: the policy's, `(moment, chunk, action_dim)`.
         with_images: whether to try the bugs of images.
     """
-    search = _Search(context, reference, chunks)
-    left = search.try_plan_bugs()
-    if has_time_for_observation_bugs(context, reference):
-        left |= search.try_observation_bugs(with_images)
-    best = min(left, key=lambda bug: left[bug] / _LEFT[bug.level])
-    most_left = min(_LEFT[best.level] * search.own, _MOST_LEFT[best.level])
-    explains = left[best] < most_left
-    others = [value for bug, value in left.items() if bug.check != best.check]
-    stands_out = all(value > _MARGIN * left[best] for value in others)
-    return (best if explains and stands_out else None), left[best]
+    # These divide the episode evenly, without its first and last moment.
+    evenly = np.linspace(0, len(chunks) - 1, _N_SCREENED + 2).round().astype(int)[1:-1]
+    search = _Search(context, reference, chunks, np.median, evenly.tolist())
+    found = search.find(with_images)
+    if found is not None:
+        bug, left = found
+        return bug, f"{left:.2f} once that is undone"
+    by_moment = measure_each_moment(search.plans, reference)
+    if by_moment.max() < STANDS_OUT:
+        return None
+    worst = np.argsort(-by_moment)[:_N_SCREENED]
+    search = _Search(context, reference, chunks, np.mean, worst.tolist())
+    found = search.find(with_images)
+    if found is None:
+        return None
+    bug, left = found
+    return bug, f"in the mean, {search.own:.2f}, and {left:.2f} once that is undone"
 
 
 def has_time_for_observation_bugs(context: CheckContext, reference: Reference) -> bool:
@@ -91,11 +105,15 @@ class _Search:
 
     Attributes:
         chunks: what the policy plans with the bug, `(moment, chunk, action_dim)`.
+        average: that over the moments: the median, or the mean for bugs of a few moments.
+        few_moments: indices of the moments at which all bugs are tried first.
     """
 
     context: CheckContext
     reference: Reference
     chunks: np.ndarray
+    average: Average
+    few_moments: Sequence[int]
 
     @property
     def every(self) -> range:
@@ -109,7 +127,19 @@ class _Search:
     @property
     def own(self) -> float:
         """Return the disagreement of the plans as they are."""
-        return compute_disagreement(self.plans, self.reference)
+        return compute_disagreement(self.plans, self.reference, average=self.average)
+
+    def find(self, with_images: bool) -> tuple[Bug, float] | None:
+        """Return the one bug that explains the disagreement, and what it leaves."""
+        left = self.try_plan_bugs()
+        if has_time_for_observation_bugs(self.context, self.reference):
+            left |= self.try_observation_bugs(with_images)
+        best = min(left, key=lambda bug: left[bug] / _LEFT[bug.level])
+        most_left = min(_LEFT[best.level] * self.own, _MOST_LEFT[best.level])
+        explains = left[best] < most_left
+        others = [value for bug, value in left.items() if bug.check != best.check]
+        stands_out = all(value > _MARGIN * left[best] for value in others)
+        return (best, left[best]) if explains and stands_out else None
 
     def try_plan_bugs(self) -> dict[Bug, float]:
         """Return the disagreement that is left by each bug whose undoing takes no prediction."""
@@ -124,10 +154,7 @@ class _Search:
         bugs += instruction_bugs(self.context)
         if with_images:
             bugs += image_bugs(self.context, self.reference)
-        # These moments divide the episode evenly, without its first and last.
-        evenly = np.linspace(0, len(self.every) - 1, _N_SCREENED + 2)
-        few_moments = evenly.round().astype(int)[1:-1].tolist()
-        screened = self._undo_each(bugs, few_moments)
+        screened = self._undo_each(bugs, self.few_moments)
         best_few = sorted(bugs, key=screened.__getitem__)[:_N_CONFIRMED]
         left = self._undo_each(best_few, self.every)
         promising = {bug: left[bug] for bug in best_few if bug.nearby and left[bug] < self.own}
@@ -163,5 +190,5 @@ class _Search:
                 chunks_of[change] = self.context.predict(*changed)
             undone = undo_in_plans(chunks_of[change], self.reference, bug, moments)
             plans = undone[:, : self.context.n_compared]
-            left[bug] = compute_disagreement(plans, self.reference, moments)
+            left[bug] = compute_disagreement(plans, self.reference, moments, self.average)
         return left

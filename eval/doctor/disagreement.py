@@ -1,10 +1,12 @@
 """Measures how far a policy's plans are from the scripted expert's actions, and where."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from eval.doctor.check_context import Plans, Reference
+
+type Average = Callable[[np.ndarray], np.floating]
 
 # Mean distance to the expert in standard deviations of its actions. Every checkpoint below 0.08
 # solved at least 19 of 20 episodes; those between 0.08 and 0.2 solved 0 to 19 (docs/doctor.md). A
@@ -25,21 +27,30 @@ def compute_disagreement(
     plans: Plans,
     reference: Reference,
     moments: Sequence[int] | None = None,
+    average: Average = np.median,
 ) -> float:
-    """Return the median over the moments of the mean of |plan - expert| / std(expert).
+    """Return the average over the moments of the mean of |plan - expert| / std(expert).
 
     NaN in a plan is left out.
 
     Args:
         moments: indices of the reference's moments that the plans belong to; None: all.
     """
-    error = _compute_error(plans, reference, moments)
-    return float(np.median(np.nanmean(error, axis=(1, 2))))
+    return float(average(measure_each_moment(plans, reference, moments)))
+
+
+def measure_each_moment(
+    plans: Plans,
+    reference: Reference,
+    moments: Sequence[int] | None = None,
+) -> np.ndarray:
+    """Return the mean of |plan - expert| / std(expert) at each moment, without NaN."""
+    return np.nanmean(_compute_error(plans, reference, moments), axis=(1, 2))
 
 
 def find_worst_moment(plans: Plans, reference: Reference) -> tuple[int, float]:
     """Return the index of the moment that disagrees most, and its mean |plan - expert| / std."""
-    by_moment = _compute_error(plans, reference).mean(axis=(1, 2))
+    by_moment = measure_each_moment(plans, reference)
     worst = int(np.argmax(by_moment))
     return worst, float(by_moment[worst])
 
