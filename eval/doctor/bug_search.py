@@ -51,7 +51,8 @@ def find_bug(
     """Return the one bug that explains the disagreement, and the disagreement without it in words.
 
     Return None if no bug explains it, or several do. A bug may show at a few moments alone. The
-    median over the moments hides these, and so the mean is compared where a moment stands out.
+    median over the moments hides these, and so the mean is compared if the plans agree at most
+    moments and one of the others stands out.
 
     Args:
         chunks: the policy's, `(moment, chunk, action_dim)`.
@@ -65,7 +66,7 @@ def find_bug(
         bug, left = found
         return bug, f"{left:.2f} once that is undone"
     by_moment = measure_each_moment(search.plans, reference)
-    if by_moment.max() < STANDS_OUT:
+    if search.own > AGREES_FAIRLY or by_moment.max() < STANDS_OUT:
         return None
     worst = np.argsort(-by_moment)[:_N_SCREENED]
     search = _Search(context, reference, chunks, np.mean, worst.tolist())
