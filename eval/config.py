@@ -155,6 +155,14 @@ class SubjectConfig:
     rollout: RolloutConfig = RolloutConfig()
     adapters: AdapterConfig = AdapterConfig()
 
+    def describe(self) -> str:
+        """Return which policy in which environment, as far as the user said."""
+        name = self.policy.name
+        checkpoint = self.policy.checkpoint or self.policy.server
+        named = f"{name} ({checkpoint})" if name and checkpoint else name or checkpoint or "act"
+        where = "" if self.env.name == AUTO_ENV else f" in {self.env.name}"
+        return named + where
+
 
 @dataclass(frozen=True)
 class RecordingConfig:

@@ -9,7 +9,7 @@ from pathlib import Path
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING
 
-from eval.cli import EXIT_WITH_ERRORS, open_run, roll_out, write_report
+from eval.cli import roll_out
 from eval.config import EvalConfig
 from eval.sweep_arguments import parse_points, split_arguments
 from eval.sweep_config import SweepConfig
@@ -58,6 +58,8 @@ class _Sweeping:
         begun = self.sweep.find_runs(self.folder).get(index)
         if begun is not None and not begun.missing:
             return
+        from eval.run_opening import open_run
+
         output = replace(config.output, run_dir=self.folder)
         config = replace(
             config,
@@ -187,6 +189,7 @@ def _run_points(sweeping: _Sweeping) -> None:
 def _print_result(sweeping: _Sweeping) -> int:
     from rich.console import Console
 
+    from eval.run_output import EXIT_WITH_ERRORS, write_report
     from eval.sweep_result import describe_sweep, make_sweep_table, read_points
 
     points = read_points(sweeping.folder, sweeping.sweep)
