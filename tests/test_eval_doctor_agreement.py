@@ -23,6 +23,7 @@ from eval.doctor.disagreement import (
 )
 from eval.doctor.image_checks import measure_detail
 from eval.doctor.inputs import check_inputs, measure_inputs
+from eval.doctor.joint_bugs import plan_bugs
 from policies.action_chunk import ActionChunk
 from policies.policy import EpisodeMemory
 from sim.flags import replace_flags
@@ -217,6 +218,16 @@ def test_a_bug_that_shows_at_one_moment_alone_is_named(act):
     assert found.finding == "the images are rotated by 180 degrees"
     assert "; by " in found.evidence
     assert found.evidence.endswith(", and 0.00 once that is undone")
+
+
+@pytest.mark.parametrize(("n_std", "is_named"), [(0.17, False), (0.5, True)])
+def test_plans_that_are_off_as_little_as_a_healthy_policys_have_no_offset(act, n_std, is_named):
+    context = CheckContext(ACT, act, None)
+    reference = context.reference
+    plans = reference.future(context.n_compared)
+    plans[..., 2] += n_std * reference.scale[2]
+    offsets = [bug for bug in plan_bugs(context, plans, reference) if bug.check == "joint offset"]
+    assert bool(offsets) == is_named
 
 
 def plans_by_state(setup, reference):
