@@ -65,6 +65,7 @@ def run_example_of_run_folder(path, folder):
     return run(folder, "python", "-c", example)
 
 
+@pytest.mark.slow
 def test_the_commands_of_the_page_run_and_its_policy_succeeds(folder):
     commands = re.findall(
         r"^    \./run (eval.*)$",

@@ -324,6 +324,7 @@ def add_to_bias(folder, number):
     weights(lambda name, value: value + np.float32(number) if name == bias else value)(folder)
 
 
+@pytest.mark.slow
 def test_resuming_with_other_weights_is_refused(eval_here, refusal_of_eval, tmp_path, checkpoint):
     runs = tmp_path / "runs"
     eval_here(f"--checkpoint {checkpoint} --episodes 1 --max-steps 3 --run-dir", runs)

@@ -361,7 +361,7 @@ def test_5_a_missing_camera(checkpoint):
         ),
         slow(lambda i: i[::-1], "image flip", "upside down"),
         slow(lambda i: i[:, ::-1], "image flip", "mirrored"),
-        (lambda i: i[..., ::-1], "channel order", "red and blue"),
+        slow(lambda i: i[..., ::-1], "channel order", "red and blue"),
         (lambda i: i // 3, "cameras", "do not look like"),
     ],
 )
@@ -373,7 +373,7 @@ def test_images_that_are_not_those_of_the_training_are_named(act, see, check, wo
     ("change", "check", "words", "hint"),
     [
         # The files are healthy, so only the predicted actions show the bug.
-        (normalised, "postprocessor", "left normalised", ""),
+        slow(normalised, "postprocessor", "left normalised", ""),
         (
             lambda plans, _: mirrored_gripper(plans),
             "gripper",
@@ -401,6 +401,7 @@ def test_8_a_gripper_in_0_1(checkpoint):
     assert examine_copy(checkpoint, gripper_range=(0.0, 1.0)) == {}
 
 
+@pytest.mark.slow
 def test_8_a_gripper_that_learned_the_mean(checkpoint):
     def forget(name, value):
         if name.startswith("model.action_head."):

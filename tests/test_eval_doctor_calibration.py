@@ -87,7 +87,7 @@ def test_the_remedy_makes_it_the_policy_that_it_is(old_act):
 
 @pytest.mark.parametrize(
     ("flag", "succeeds"),
-    [("", False), (f"--calibration {OLD}", True)],
+    [pytest.param("", False, marks=pytest.mark.slow), (f"--calibration {OLD}", True)],
 )
 def test_without_the_remedy_it_fails_and_with_it_it_succeeds(
     eval_succeeds, old_act, tmp_path, flag, succeeds

@@ -205,6 +205,7 @@ def test_a_run_is_resumed_with_the_features_that_it_has(
     assert not list(run.rglob(f"{UNFINISHED_PREFIX}*"))
 
 
+@pytest.mark.slow
 def test_what_to_do_with_features_is_said(eval_succeeds, tmp_path, checkpoints):
     flags = f"--checkpoint {checkpoints('act')} {QUICK} --collect-features"
     printed = eval_succeeds(f"{flags} --run-dir", tmp_path).stdout

@@ -147,6 +147,7 @@ def test_the_command_records_samples(run_short):
     assert sampled.load_arrays(row).alternative_chunk.shape == (3, 4, 1, 6)
 
 
+@pytest.mark.slow
 def test_the_command_records_intermediate_plans(run_short, small_act_ensembling):
     run, row = run_short("--checkpoint", small_act_ensembling, "--intermediate-plans")
     arrays = run.load_arrays(row)

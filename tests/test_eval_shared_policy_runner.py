@@ -65,6 +65,7 @@ def test_one_environment_gives_the_rows_and_features_of_four(config, batched_run
     assert arrays.alternative_chunk.shape[1] == 2
 
 
+@pytest.mark.slow
 def test_a_resumed_run_has_the_same_rows(config, batched_run, eval_succeeds, tmp_path):
     setup = set_up(with_workers(config, 2))
     run = RunFolder.create(tmp_path, describe(config, setup))
@@ -94,6 +95,7 @@ def small_gpu(monkeypatch):
     monkeypatch.setattr(LerobotPolicy, "predict", predict_two)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("small_gpu")
 def test_a_batch_that_does_not_fit_the_gpu_is_refused(
     small_act, refusal_of_eval, eval_succeeds, monkeypatch, tmp_path

@@ -101,6 +101,7 @@ def test_each_point_of_the_curve_opens_the_report_of_its_run(points):
     assert all((points / link).is_file() for link in links.found)
 
 
+@pytest.mark.slow
 def test_points_are_compared_with_the_best(sweep_here, tmp_path):
     flags = ("--episodes", 12, "--run-dir", tmp_path / "runs")
     assert sweep_here(*SHORT, *flags).returncode == 0
@@ -134,6 +135,7 @@ def test_a_point_is_left_out_once_another_is_clearly_better(points):
     assert beaten[1].against == str(runs[0].path.resolve()) and beaten[1].n_shared == 9
 
 
+@pytest.mark.slow
 def test_racing_ends_undecided_after_all_episodes(sweep_here, tmp_path):
     n_episodes = N_IN_A_ROUND + 2
     flags = ("--episodes", n_episodes, "--best-by", "racing", "--run-dir", tmp_path / "runs")
@@ -142,6 +144,7 @@ def test_racing_ends_undecided_after_all_episodes(sweep_here, tmp_path):
     assert f"Racing ran {3 * n_episodes} of {3 * n_episodes} episodes" in done.stdout
 
 
+@pytest.mark.slow
 def test_the_doctor_looks_at_a_point_once_though_racing_comes_back(sweep_here, small_act, tmp_path):
     flags = ("--checkpoint", small_act, "--max-steps", 2, "--no-doctor", "--best-by", "racing")
     several = ("--n-action-steps", 1, 2, "--episodes", N_IN_A_ROUND + 1)

@@ -83,7 +83,7 @@ def reference(eval_here, tmp_path):
     return run
 
 
-@pytest.mark.parametrize("workers", [1, 3])
+@pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.slow), 3])
 def test_a_run_ends_when_it_is_decided_and_is_finished(eval_here, reference, tmp_path, workers):
     """The decision does not depend on which episode happens to end first."""
     against = ("--against", reference, "--until-decided", "--run-dir", tmp_path / "runs")

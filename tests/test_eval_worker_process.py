@@ -163,7 +163,10 @@ def test_more_workers_than_memory_holds_are_refused(refusal_of_eval, tmp_path):
 
 @pytest.mark.parametrize(
     ("signal_number", "code"),
-    [(signal.SIGINT, 130), (signal.SIGKILL, -signal.SIGKILL)],
+    [
+        (signal.SIGINT, 130),
+        pytest.param(signal.SIGKILL, -signal.SIGKILL, marks=pytest.mark.slow),
+    ],
 )
 def test_nothing_is_left_running_when_the_command_ends(tmp_path, signal_number, code):
     flags = "--policy scripted --episodes 400 --workers 2"

@@ -268,6 +268,7 @@ def test_a_wire_for_a_server_of_ours_is_refused(small_setup, refusal_of_eval):
     assert "--wire so101: expected none" in said
 
 
+@pytest.mark.slow
 def test_the_doctor_runs_over_the_wire(small_setup, doctor_here):
     with serving(inner_policy(small_setup("smolvla"))) as address:
         done = doctor_here(f"--server {address} --env so101/pick_place --json")
@@ -297,6 +298,7 @@ def test_what_cannot_be_served_is_refused(flags, said, run_here):
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_a_policy_of_ones_own_is_served(eval_succeeds, tmp_path):
     name = "tests.test_policies_remote:make_local"
     flags = "--env so101/pick_place --max-steps 12 --episodes 1 --quiet --run-dir"

@@ -81,6 +81,7 @@ def test_eval_runs_it_and_the_doctor_compares_no_number_of_a_pose(
     assert run.load_arrays(row).chunk.shape == (2, 10, 7)
 
 
+@pytest.mark.slow
 def test_the_state_is_the_controllers_and_survives_a_snapshot():
     with closing(make_libero(NAME, {}, control="absolute")) as env:
         down = np.array([-0.1, 0, 1.1, 3.0, 0.2, -0.1, -1], np.float32)
@@ -100,6 +101,7 @@ def test_the_state_is_the_controllers_and_survives_a_snapshot():
         assert np.abs(env.observe().tool_rotation - seen).max() < 1e-2
 
 
+@pytest.mark.slow
 def test_relative_control_has_neither_the_rotation_nor_a_longer_snapshot():
     with (
         closing(make_libero(NAME, {})) as relative,

@@ -142,7 +142,10 @@ def test_a_checkpoint_succeeds(checkpoint, n_episodes, at_least, at_most, eval_h
     assert at_least <= outcomes.count(Outcome.SUCCESS) <= at_most
 
 
-@pytest.mark.parametrize("is_wrong", [False, True])
+@pytest.mark.parametrize(
+    "is_wrong",
+    [False, pytest.param(True, marks=pytest.mark.slow)],
+)
 def test_the_doctor_finds_nothing_wrong_with_smolvla_whatever_it_is_told(is_wrong):
     """SmolVLA has no problem with either instruction.
 

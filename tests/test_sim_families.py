@@ -78,7 +78,7 @@ def installed(outside, monkeypatch):
     return folder
 
 
-@pytest.mark.parametrize("name", [REACH, "toy/reach"])
+@pytest.mark.parametrize("name", [pytest.param(REACH, marks=pytest.mark.slow), "toy/reach"])
 def test_an_environment_from_outside_runs_and_its_run_opens(name, outside, request):
     """The installed command runs in a directory that is not the project's."""
     environment = os.environ | {"MUJOCO_GL": "osmesa"}

@@ -148,7 +148,11 @@ def test_two_episodes_of_three_chunks_equal_the_stock_environment(name):
 
 @pytest.mark.parametrize(
     "name",
-    ["libero_10/3", "libero_90/0", "libero_spatial/4"],
+    [
+        pytest.param("libero_10/3", marks=pytest.mark.slow),
+        pytest.param("libero_90/0", marks=pytest.mark.slow),
+        "libero_spatial/4",
+    ],
 )
 def test_a_reset_equals_the_first_one_of_a_new_stock_environment(name):
     """A reset gives the fixture poses of a new stock environment.

@@ -86,7 +86,11 @@ def run(env, episode_index, failure_mode=None, max_steps=None):
 
 @pytest.mark.parametrize(
     "name",
-    [BOWL_ON_PLATE, CAN_IN_BASKET, BOWL_FROM_CABINET],
+    [
+        BOWL_ON_PLATE,
+        CAN_IN_BASKET,
+        pytest.param(BOWL_FROM_CABINET, marks=pytest.mark.slow),
+    ],
 )
 def test_success_within_the_published_horizon_and_its_stages_in_order(world, name):
     env = world(name)
@@ -211,6 +215,7 @@ def test_a_can_between_both_pads_is_grasped_before_it_is_raised(world):
     assert abs(goal.measures["object_height_m"]) < 1e-4
 
 
+@pytest.mark.slow
 def test_both_objects_of_a_task_get_into_the_basket_one_after_the_other(world):
     arrays, row = run(world(TWO_CANS), 4)
     first, second = (int(np.argmax(met)) for met in arrays.goals_met.T)

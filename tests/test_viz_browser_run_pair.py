@@ -165,6 +165,7 @@ def opened_command(browser, *arguments):
             whiskers.kill()
 
 
+@pytest.mark.slow
 def test_the_command_opens_a_run_with_another_in_it(browser, failed_run, random_run):
     """The runs lie in different folders, and the first one solves episode 7 alone."""
     with opened_command(browser, failed_run, "--against", random_run) as viewer:
@@ -189,7 +190,10 @@ def test_the_command_opens_a_run_with_another_in_it(browser, failed_run, random_
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
-@pytest.mark.parametrize(("width", "height"), [(900, 700), (390, 844)])
+@pytest.mark.parametrize(
+    ("width", "height"),
+    [(900, 700), pytest.param(390, 844, marks=pytest.mark.slow)],
+)
 def test_the_comparison_is_legible(browser, server, theme, width, height):
     viewer = Viewer(browser, server.url, width=width, height=height)
     choose_theme(viewer, theme)

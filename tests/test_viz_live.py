@@ -334,6 +334,7 @@ def test_the_scripted_expert_cannot_branch():
         hint(session, "step")
 
 
+@pytest.mark.slow
 def test_a_branch_with_another_seed_follows_the_alternative_of_that_number(small_smolvla):
     """The branch plans with the noise of that alternative, in the same state."""
     config = make_config(

@@ -152,7 +152,7 @@ def test_a_still_does_not_depend_on_what_was_drawn_before(chunked_run, chunked_r
 
 @pytest.mark.parametrize(
     "camera",
-    [VIEWER_CAMERA, "wrist_cam_depth"],
+    [VIEWER_CAMERA, pytest.param("wrist_cam_depth", marks=pytest.mark.slow)],
 )
 def test_one_cameras_film_of_the_whiskers(chunked_run, chunked_row, tmp_path, camera):
     """The film says how far it is by frames."""
