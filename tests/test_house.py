@@ -18,7 +18,7 @@ PACKAGES = ("sim", "policies", "cknna", "eval", "viz", "tests")
         # The configuration leaves these out, since the names of jaxtyping's axes look undefined.
         ["ruff", "check", ".", "--select", "F821,F811"],
         ["ruff", "format", "--check", "."],
-        pytest.param(["mypy"], marks=pytest.mark.slow),
+        ["mypy"],
         ["lint-imports"],
     ],
     ids=lambda command: "-".join(command[:2]),
