@@ -508,7 +508,7 @@ def show_healthy(policy):
     shown = {policy, "scripted"} if policy == "act" else {policy}
     for flags in HEALTHY:
         if flags["policy"] in shown:
-            config = make_config(SubjectConfig, **{"env": ENVS.get(flags["policy"])} | flags)
+            config = make_config(SubjectConfig, **{"env": ENVS[policy]} | flags)
             setup = set_up(config)
             problems = [str(f) for f in run_checks(config, setup) if f.is_problem]
             setup.env.close()
