@@ -16,6 +16,7 @@ import pytest
 from sim.check_env import check_env
 from sim.errors import UnknownNameError, WhiskerError
 from sim.registry import expand_env, make_env, packages_of
+from sim.simpler_bench import installation
 from sim.simpler_bench.installation import check_assets, find_driver
 from sim.simpler_bench.tasks import PADDED_STATE, TASKS
 
@@ -57,6 +58,14 @@ def test_a_driver_that_is_not_there_is_named(monkeypatch, tmp_path):
     monkeypatch.setenv("VK_ICD_FILENAMES", str(tmp_path / "lvp.json"))
     with pytest.raises(WhiskerError, match=r"lavapipe, 25.0 or later, got no file .*--extra"):
         find_driver()
+
+
+def test_the_check_of_the_installation_says_what_is_missing(run_here, monkeypatch, tmp_path):
+    """Either the packages are missing, or the driver that this test names."""
+    monkeypatch.setenv("VK_ICD_FILENAMES", str(tmp_path / "lvp.json"))
+    done = run_here(installation.main, "")
+    assert done.returncode == 2
+    assert " for SimplerEnv: expected " in done.stderr and "--extra simpler" in done.stderr
 
 
 def test_missing_and_half_copied_assets_are_named(monkeypatch, tmp_path):

@@ -12,12 +12,7 @@ from sim.env import Expert, Progress, StepResult
 from sim.errors import UnknownNameError, WhiskerError
 from sim.observation import Observation
 from sim.simpler_bench import conventions
-from sim.simpler_bench.installation import (
-    check_assets,
-    check_packages,
-    find_driver,
-    make_driver_error,
-)
+from sim.simpler_bench.installation import check_assets, check_packages, start_renderer
 from sim.simpler_bench.progress import ObjectProgress, declare_goal
 from sim.simpler_bench.robot_state import read_state
 from sim.simpler_bench.tasks import PADDED_STATE, SimplerTask
@@ -215,14 +210,8 @@ def _load_scene(task: SimplerTask) -> Any:
     """Load SAPIEN with the software renderer, and build the scene of a task."""
     check_packages()
     check_assets(task)
-    os.environ["VK_ICD_FILENAMES"] = str(find_driver())
+    start_renderer()
     os.environ["MS_SKIP_ASSET_DOWNLOAD_PROMPT"] = "1"
-    import sapien.render
-
-    try:
-        sapien.render.RenderSystem("cpu")
-    except RuntimeError as error:
-        raise make_driver_error(error) from error
     logging.getLogger("mani_skill").setLevel(logging.ERROR)
     from sim.simpler_bench.bridge_scene import make_scene
 
