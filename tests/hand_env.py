@@ -10,10 +10,15 @@ from sim.simple_env import SimpleEnv, SimpleTask
 from sim.spec import ActionSpec, EnvListing
 
 AXES = ("x", "y", "z")
-JOINTS = (*AXES, *(f"r{axis}" for axis in AXES), "gripper")
+TURNS = ("roll", "pitch", "yaw")
+# The state has the names that the state of Bridge has.
+JOINTS = (*AXES, *TURNS, "gripper")
 DIRECTIONS = {"x": "1 0 0", "y": "0 1 0", "z": "0 0 1"}
 SLIDES = "".join(f'<joint name="{a}" type="slide" axis="{d}"/>' for a, d in DIRECTIONS.items())
-HINGES = "".join(f'<joint name="r{a}" axis="{d}"/>' for a, d in DIRECTIONS.items())
+HINGES = "".join(
+    f'<joint name="{turn}" axis="{axis}"/>'
+    for turn, axis in zip(TURNS, DIRECTIONS.values(), strict=True)
+)
 MOTORS = "".join(f'<velocity joint="{joint}" kv="20"/>' for joint in JOINTS[:6])
 HAND = f"""<mujoco><option timestep="0.02" gravity="0 0 0" integrator="implicitfast"/><worldbody>
 <light pos="0 0 2"/><camera name="front" pos="0 0 1.5" fovy="45"/>\

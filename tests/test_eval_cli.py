@@ -69,14 +69,14 @@ def test_help_imports_nothing_heavy():
 
 @pytest.fixture
 def list_envs(eval_here, monkeypatch, tmp_path):
-    """Return a function that lists environments: name → (text, last cell), and what was printed."""
+    """Return a function that lists environments: name → other cells, and what was printed."""
     monkeypatch.setenv("COLUMNS", "200")
 
     def list_them(*words):
         done = eval_here("--list-envs", *words, cwd=tmp_path)
         assert list(tmp_path.iterdir()) == [], "nothing is made"
-        cells = (line.split("│")[1:-1] for line in done.stdout.splitlines() if "│" in line)
-        return {name.strip(): (text.strip(), last.strip()) for name, text, last in cells}, done
+        lines = [line.split("│")[1:-1] for line in done.stdout.splitlines() if "│" in line]
+        return {first.strip(): tuple(map(str.strip, others)) for first, *others in lines}, done
 
     return list_them
 
@@ -88,6 +88,8 @@ def test_environments_are_listed_by_suite(list_envs):
     assert listed["so101/pick_place_brick"] == brick
     assert listed["libero_10"] == ("10", "520")
     assert "libero_10/9" not in listed
+    assert listed["SO-101"] == ("copied", "yes", "yes")
+    assert listed["SimplerEnv"][:2] == ("replayed", "yes")
 
 
 def test_environments_are_listed_by_words(list_envs):

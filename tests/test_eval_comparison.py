@@ -215,6 +215,17 @@ def test_other_worlds_are_refused_with_the_field_that_differs(make_run, what):
         assert f"other {other}" not in str(caught.value)
 
 
+def test_a_family_declares_the_packages_whose_versions_must_be_equal(make_run):
+    def in_simpler(policy, **versions):
+        tasks = {"simpler/stack_cube": "simpler/stack_cube"}
+        return make_run(FIRST, policy, tasks=tasks, versions=versions)
+
+    first = in_simpler("random", sapien="3.0.3", numpy="2.2.0")
+    compare([first, in_simpler("zero", sapien="3.0.3", numpy="2.3.0")])
+    with pytest.raises(WhiskerError, match=r"version of sapien \(3.0.3 and 3.1.0\)"):
+        compare([first, in_simpler("zero", sapien="3.1.0", numpy="2.2.0")])
+
+
 def test_models_are_compared_by_content_where_it_is_known(make_run):
     def with_model(path, sha256, policy="random"):
         tasks = {"pick_place": f"so101/pick_place@{path}"}

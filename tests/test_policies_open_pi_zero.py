@@ -14,18 +14,24 @@ import torch
 from scipy.spatial.transform import Rotation
 
 from cknna.hooks import FeatureHook
+from eval.conventions import check_conventions
+from eval.preflight import check_fit
+from policies.adapters import Adapters
 from policies.config import PolicyConfig
 from policies.loading import find_policy_name, load_policy
 from policies.native.end_effector import join_action, normalise, opens, unnormalise
 from policies.native.native_checkpoint import open_native_checkpoint
 from policies.native.pi_zero_files import make_network, read_tensors
+from policies.native.pi_zero_statistics import STATE_NAMES
 from policies.native.sticky_gripper import StickyGripper
 from policies.policy import make_memory
 from sim.env import episode_rng
 from sim.errors import WhiskerError
 from sim.observation import Observation
-from tests.small_tokenizers import save_byte_tokenizer
-from tests.twins import find_twin, load_expected, load_twin
+from sim.simpler_bench.env_spec import make_spec
+from sim.simpler_bench.tasks import TASKS
+from tests.native_checkpoints import save_open_pi_zero
+from tests.twins import load_expected, load_twin
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -36,10 +42,7 @@ TWIN_HEADS = 4
 @pytest.fixture(scope="session")
 def checkpoint(tmp_path_factory):
     """Return the file of the twin with a tokenizer beside it, named as the published ones are."""
-    folder = tmp_path_factory.mktemp("open_pi_zero")
-    shutil.copy(find_twin("open_pi_zero") / "tiny_bridge.pt", folder / "bridge_beta.pt")
-    save_byte_tokenizer(folder / "tokenizer", image_token="<image>")
-    return folder / "bridge_beta.pt"
+    return save_open_pi_zero(tmp_path_factory.mktemp("open_pi_zero"))
 
 
 @pytest.fixture(scope="session")
@@ -201,7 +204,11 @@ def test_an_episode_runs_in_batches_as_alone_and_records_what_whiskers_need(
 ):
     alone, batched = tmp_path / "alone", tmp_path / "batched"
     command = f"--policy open_pi_zero --checkpoint {checkpoint} --env {ENV} --episodes 2 --quiet"
-    eval_here(f"{command} --samples 2 --intermediate-plans --collect-features --run-dir", alone)
+    done = eval_here(
+        f"{command} --samples 2 --intermediate-plans --collect-features --run-dir", alone
+    )
+    assert "(4 of 4 actions = 0.80 s" in done.stderr
+    assert "Compare with fewer: --n-action-steps 2." in done.stderr
     eval_here(f"{command} --batch 2 --run-dir", batched)
     (one,) = alone.glob("*/episodes/*/0.npz")
     (two,) = batched.glob("*/episodes/*/0.npz")
@@ -284,6 +291,21 @@ def test_a_long_instruction_is_refused(policy):
 def test_the_type_is_found_from_the_file(checkpoint, small_act):
     assert find_policy_name(PolicyConfig(checkpoint=str(checkpoint))) == "open_pi_zero"
     assert find_policy_name(PolicyConfig(checkpoint=str(small_act))) == "act"
+
+
+def test_simplers_state_is_that_of_bridge_and_of_nothing_else(policy):
+    plain, padded = (
+        make_spec(TASKS["carrot_on_plate"], None, is_padded) for is_padded in (False, True)
+    )
+    check_fit(policy.spec, plain)
+    check_conventions(policy.spec, plain, Adapters())
+    with pytest.raises(WhiskerError, match=r"expected 8 numbers .* that reads 7"):
+        check_fit(policy.spec, padded)
+    # Fractal's state has as many numbers, but others.
+    fractal = replace(policy.spec, state_dim=8, state_names=STATE_NAMES["fractal"])
+    check_fit(fractal, padded)
+    with pytest.raises(WhiskerError, match=r"declares .state: x, y, z, qx, qy, qz, qw, closing"):
+        check_conventions(fractal, padded, Adapters())
 
 
 def test_an_environment_of_joints_is_refused(checkpoint, blind_env):

@@ -19,47 +19,18 @@ from policies.native.spatial_actions import ActionBins, average_chunks
 from policies.policy import make_memory
 from sim.errors import WhiskerError
 from sim.observation import Observation
-from tests.small_tokenizers import save_byte_tokenizer
-from tests.twins import find_twin, load_expected, load_twin
+from tests.native_checkpoints import SPATIAL_BINS, save_spatial_processor, save_spatial_vla
+from tests.twins import load_expected, load_twin
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 ENV = "tests.hand_env:family/touch"
 N_IMAGE_TOKENS = 256
-BINS = {
-    "translation": {"theta_bins": (0, np.pi, 16), "phi_bins": (-np.pi, np.pi, 32)},
-    "rotation": dict.fromkeys(("roll_bins", "pitch_bins", "yaw_bins"), (-1, 1, 16)),
-}
-BINS["translation"]["r_bins"] = (0, np.sqrt(3), 8)
-
-
-def save_processor(folder, **changes):
-    """Save what the original's processor saves, with bins of equal width."""
-    camera = json.loads((find_twin("spatialvla") / "intrinsics.json").read_text())
-    bins = {
-        part: {
-            name: np.linspace(low, high, n + 1).tolist() for name, (low, high, n) in each.items()
-        }
-        for part, each in BINS.items()
-    }
-    action = {"q01": [-0.1] * 6 + [0], "q99": [0.2] * 6 + [1], "mask": [True] * 6 + [False]}
-    settings = {
-        "bin_policy": bins,
-        "intrinsic_config": camera,
-        "statistics": {"bridge_orig/1.0.0": {"action": action}},
-    }
-    (folder / "processor_config.json").write_text(json.dumps(settings | changes))
 
 
 @pytest.fixture(scope="session")
 def checkpoint(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("spatialvla") / "checkpoint"
-    folder.mkdir()
-    for name in ("config.json", "generation_config.json", "model.safetensors"):
-        shutil.copy(find_twin("spatialvla") / name, folder / name)
-    save_processor(folder)
-    save_byte_tokenizer(folder, image_token="<image>")
-    return folder
+    return save_spatial_vla(tmp_path_factory.mktemp("spatialvla") / "checkpoint")
 
 
 @pytest.fixture(scope="session")
@@ -117,7 +88,7 @@ def test_points_of_a_flat_wall_lie_on_rays_through_the_patches(policy):
 
 def test_tokens_are_decoded_as_the_centres_of_their_bins():
     edges = [
-        np.linspace(*BINS[part][name][:2], BINS[part][name][2] + 1)
+        np.linspace(*SPATIAL_BINS[part][name][:2], SPATIAL_BINS[part][name][2] + 1)
         for part, name in (
             ("translation", "theta_bins"),
             ("translation", "phi_bins"),
@@ -223,7 +194,7 @@ def test_missing_and_damaged_files_are_named(copied):
     (copied / "away").rename(copied / "tokenizer.json")
     (copied / "processor_config.json").write_text("{}")
     assert "the bins, statistics and cameras of SpatialVLA" in refuse(copied)
-    save_processor(copied, statistics={"a": {}, "b": {}})
+    save_spatial_processor(copied, statistics={"a": {}, "b": {}})
     assert "the statistics of 'bridge_orig/1.0.0', or of a single training set" in refuse(copied)
     (copied / "config.json").write_text('{"type": "act"}')
     assert "the settings of SpatialVLA, got others (KeyError: 'vision_config')" in refuse(copied)

@@ -21,9 +21,11 @@ from sim.capabilities import (
     require,
 )
 from sim.env import Env
+from sim.env_names import FAMILIES, load_family
 from sim.errors import WhiskerError
 from sim.flags import make_config
 from sim.process import EnvProcess
+from sim.user_code import import_attribute
 from sim.wrapper import EnvWrapper
 from tests.point_env import Point
 from tests.runs import load_whiskers
@@ -169,3 +171,22 @@ def test_a_picture_needs_what_it_shows(lost, what, draw, replay_without, tmp_pat
 
 def test_what_cannot_be_drawn_has_one_body_at_the_origin():
     assert read_body_poses(make_bare_point()).tolist() == [[0, 0, 0, 1, 0, 0, 0]]
+
+
+ENV_CLASSES = {
+    "so101": "sim.so101.pick_place:PickPlace",
+    "robosuite": "sim.robosuite_tasks.env:RobosuiteTaskEnv",
+    "simpler": "sim.simpler_bench.env:SimplerEnv",
+    "libero": "sim.libero_bench.env:LiberoEnv",
+}
+
+
+def test_families_declare_what_their_environments_can_do():
+    """`eval --list-envs` shows it without a simulator; here the classes themselves are asked."""
+    assert FAMILIES.keys() == ENV_CLASSES.keys()
+    for name, source in FAMILIES.items():
+        family = load_family(source)
+        env_class = import_attribute(name, ENV_CLASSES[name])
+        assert bool(family.snapshots) == provides(env_class, Snapshots), name
+        assert family.is_drawable == provides(env_class, Drawable), name
+        assert family.has_expert == provides(env_class, HasExpert), name

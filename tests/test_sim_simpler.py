@@ -5,23 +5,24 @@ They need the extra and its assets:
 """
 
 import json
-import os
 from contextlib import closing
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.spatial.transform import Rotation
 
 from sim.check_env import check_env
 from sim.errors import UnknownNameError, WhiskerError
 from sim.registry import expand_env, make_env, packages_of
+from sim.simpler_bench import installation
+from sim.simpler_bench.conventions import CAMERA
+from sim.simpler_bench.env_spec import make_spec
 from sim.simpler_bench.installation import check_assets, find_driver
 from sim.simpler_bench.tasks import PADDED_STATE, TASKS
 
-SHARED = Path(__file__).parents[2] / "shared/data"
-ASSETS = SHARED / "simpler_bridge"
-ORIGINAL = SHARED / "simpler_original"
+ORIGINAL = Path(__file__).parents[2] / "shared/data/simpler_original"
 # Their own names in the original.
 ORIGINAL_NAMES = {
     "carrot_on_plate": "widowx_carrot_on_plate",
@@ -30,17 +31,6 @@ ORIGINAL_NAMES = {
     "eggplant_in_basket": "widowx_put_eggplant_in_basket",
 }
 CARROT = TASKS["carrot_on_plate"]
-
-
-@pytest.fixture
-def simpler(monkeypatch):
-    """Let SimplerEnv's tasks run on the shared assets, or skip the test with the reason."""
-    for module in ("sapien", "mani_skill"):
-        pytest.importorskip(module, reason="an extra: ./run --extra simpler pytest -m slow ...")
-    if not ORIGINAL.is_dir():
-        pytest.skip(f"no assets in {SHARED}")
-    if "MS_ASSET_DIR" not in os.environ:
-        monkeypatch.setenv("MS_ASSET_DIR", str(ASSETS))
 
 
 def test_an_unknown_task_is_refused_with_the_closest_names():
@@ -57,6 +47,14 @@ def test_a_driver_that_is_not_there_is_named(monkeypatch, tmp_path):
     monkeypatch.setenv("VK_ICD_FILENAMES", str(tmp_path / "lvp.json"))
     with pytest.raises(WhiskerError, match=r"lavapipe, 25.0 or later, got no file .*--extra"):
         find_driver()
+
+
+def test_the_check_of_the_installation_says_what_is_missing(run_here, monkeypatch, tmp_path):
+    """Either the packages are missing, or the driver that this test names."""
+    monkeypatch.setenv("VK_ICD_FILENAMES", str(tmp_path / "lvp.json"))
+    done = run_here(installation.main, "")
+    assert done.returncode == 2
+    assert " for SimplerEnv: expected " in done.stderr and "--extra simpler" in done.stderr
 
 
 def test_missing_and_half_copied_assets_are_named(monkeypatch, tmp_path):
@@ -104,11 +102,53 @@ def test_an_episode_follows_the_original_simpler(simpler):
 
 
 def _expect_image(env, original):
-    image = env.observe().images["3rd_view_camera"]
+    image = env.observe().images[CAMERA]
     difference = np.abs(image.astype(int) - original.astype(int))
     assert difference.mean() < 0.5
     # The difference is an edge here and there.
     assert (difference.max(axis=2) > 8).mean() < 0.01
+
+
+@pytest.mark.slow
+def test_the_green_block_is_drawn_where_the_image_shows_it(simpler):
+    """Shapes, poses and projection agree with the image, here in half of its size."""
+    with closing(make_env("simpler/stack_cube", image_sizes={CAMERA: (240, 320)})) as env:
+        env.reset(1)
+        geometry, poses = env.geometry(), env.body_poses()
+        corners = _find_corners(geometry, poses, "baked_green_cube_3cm")
+        u, v, w = env.projection(CAMERA) @ np.vstack([corners.T, np.ones(len(corners))])
+        red, green, blue = env.observe().images[CAMERA].astype(int).transpose(2, 0, 1)
+        object_pos_world = env.progress()[0].object_pos_world
+    # Nothing else in this image is green.
+    rows, columns = np.nonzero((green > red + 12) & (green > blue + 5))
+    shown = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
+    projected = [(u / w).min(), (v / w).min(), (u / w).max(), (v / w).max()]
+    np.testing.assert_allclose(projected, shown, atol=1.5)
+    np.testing.assert_allclose(corners.mean(axis=0), object_pos_world, atol=2e-3)
+    assert np.ptp(corners, axis=0).max() < 0.05
+    seen = [s.rgba for s in geometry.shapes if "green" in geometry.body_names[s.body_index]]
+    assert all(rgba[1] > max(rgba[0], rgba[2]) for rgba in seen)
+
+
+def _find_corners(geometry, poses, name):
+    """Return the vertices of a body, m, world."""
+    (body,) = (i for i, each in enumerate(geometry.body_names) if each.endswith(name))
+    corners = []
+    for shape in geometry.shapes:
+        if shape.body_index == body:
+            points = geometry.meshes[shape.mesh_index].vertices
+            for pose in (shape.pose, poses[body]):
+                rotation = Rotation.from_quat(pose[3:], scalar_first=True)
+                points = rotation.apply(points) + pose[:3]
+            corners.append(points)
+    return np.concatenate(corners)
+
+
+def test_an_image_of_another_shape_is_refused():
+    with pytest.raises(WhiskerError, match="expected 640x480, or another size of the same shape"):
+        make_spec(CARROT, {CAMERA: (224, 224)}, False)
+    (camera,) = make_spec(CARROT, {CAMERA: (150, 200)}, False).cameras
+    assert (camera.height_px, camera.width_px) == (150, 200)
 
 
 @pytest.mark.slow
@@ -137,7 +177,7 @@ def test_the_contract_is_kept(simpler):
     checks = list(check_env(partial(make_env, "simpler/stack_cube" + PADDED_STATE)))
     broken = [check for check in checks if check.verdict == "failed"]
     assert not broken
-    assert {"snapshot", "reset", "simulate_ee_path"} <= {
+    assert {"snapshot", "reset", "simulate_ee_path", "drawable"} <= {
         c.name for c in checks if c.verdict == "ok"
     }
 

@@ -14,6 +14,8 @@ _LEAST_FREE_GB = 1.0
 _BOX = "━┃✓"
 # A published number was rarely measured with a whole chunk of this duration executed blindly.
 _BLIND_S = 0.8
+# Proposed instead of a whole chunk, if that is not shorter.
+_FEW_STEPS = 10
 # A policy that predicts much more often than in training restarts its plan before it gets anywhere.
 _HASTY_SHARE = 0.25
 # The policy is given little time if the limit is below this multiple of the expert's steps.
@@ -91,11 +93,15 @@ def check_action_steps(context: CheckContext) -> Findings:
         asked = f"the {source} says"
         if context.config.rollout.n_action_steps is not None:
             asked = "--n-action-steps asks"
+        fewer = min(_FEW_STEPS, n // 2)
+        hint = f"Compare with fewer: --n-action-steps {fewer}."
+        if fewer == _FEW_STEPS:
+            hint += " On LIBERO 50 instead of 10 costs 20 points."
         yield warn(
             check,
             f"the whole chunk is executed before the policy observes again, as {asked}",
             evidence,
-            "Compare with fewer: --n-action-steps 10. On LIBERO 50 instead of 10 costs 20 points.",
+            hint,
         )
     elif n < _HASTY_SHARE * spec.n_action_steps:
         yield warn(

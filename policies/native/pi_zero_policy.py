@@ -23,7 +23,7 @@ from policies.native.native_checkpoint import NativeCheckpoint, fingerprint
 from policies.native.native_policy import NativePolicy, find_device
 from policies.native.pi_zero_files import make_network, read_tensors
 from policies.native.pi_zero_network import CHUNK_SIZE, N_TEXT_TOKENS, PiZeroNetwork
-from policies.native.pi_zero_statistics import PiZeroStatistics, read_statistics
+from policies.native.pi_zero_statistics import STATE_NAMES, PiZeroStatistics, read_statistics
 from policies.native.sticky_gripper import StickyGripper
 from policies.native.tokenizer_files import load_tokenizer
 from policies.normalisation import FeatureStats, Normalisation, find_out_of_range_inputs
@@ -199,6 +199,8 @@ def load_open_pi_zero(
         intermediate_plans="flow",
         reads_instruction=True,
         rotation="axis_angle",
+        rotation_frame="base",
+        state_names=STATE_NAMES[statistics.dataset],
         gripper_range=gripper_range_of(env),
         camera_roles=dict.fromkeys(camera, "scene"),
         seedable=True,

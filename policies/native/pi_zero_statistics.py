@@ -17,8 +17,12 @@ from sim.errors import WhiskerError
 
 _STATISTICS_FOLDER = Path(__file__).parent / "statistics"
 _STATISTICS_FILE = "statistics.json"
-# Training set → width of its state. The file's name contains the name of the training set.
-STATE_DIM = {"bridge": 7, "fractal": 8}
+# Training set → the numbers of its state. The file's name contains the name of the training set.
+# The last one is the share by which the gripper is open on Bridge, and closed on Fractal.
+STATE_NAMES: Mapping[str, tuple[str, ...]] = {
+    "bridge": ("x", "y", "z", "roll", "pitch", "yaw", "gripper"),
+    "fractal": ("x", "y", "z", "qx", "qy", "qz", "qw", "closing"),
+}
 
 
 @dataclass(frozen=True)
@@ -45,18 +49,19 @@ def read_statistics(checkpoint: NativeCheckpoint, state_dim: int) -> PiZeroStati
     """
     subject = f"statistics of checkpoint {checkpoint.name!r}"
     file_name = checkpoint.weights[0].name.lower()
-    named = [dataset for dataset in STATE_DIM if dataset in file_name]
+    named = [dataset for dataset in STATE_NAMES if dataset in file_name]
     beside = checkpoint.folder / _STATISTICS_FILE
     if len(named) == 1:
         (dataset,) = named
     elif beside.is_file():
-        dataset = next((each for each, dim in STATE_DIM.items() if dim == state_dim), "")
+        fitting = [each for each, names in STATE_NAMES.items() if len(names) == state_dim]
+        dataset = next(iter(fitting), "")
     else:
         dataset = ""
     if not dataset:
         raise WhiskerError(
             subject,
-            expected=f"a file whose name contains {' or '.join(STATE_DIM)}",
+            expected=f"a file whose name contains {' or '.join(STATE_NAMES)}",
             got=f"{file_name!r}, and no {_STATISTICS_FILE} beside it",
             hint="Name the file after its training set, as the published ones are.",
         )

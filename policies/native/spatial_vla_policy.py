@@ -138,6 +138,7 @@ def load_spatial_vla(
         intermediate_plans="ensemble",
         reads_instruction=True,
         rotation="axis_angle",
+        rotation_frame="base",
         gripper_range=gripper_range_of(env),
         camera_roles=dict.fromkeys(camera, "scene"),
         seedable=True,

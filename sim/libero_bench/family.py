@@ -30,6 +30,9 @@ class LiberoFamily(EnvFamily):
     takes_path = True
     has_control = True
     square_images = True
+    snapshots = "copied"
+    is_drawable = True
+    has_expert = True
     has_expert_for_all = False
     demo_suffixes = (".hdf5", ".h5")
     # lerobot/envs/factory.py, make_env_pre_post_processors

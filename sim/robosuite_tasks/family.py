@@ -34,6 +34,9 @@ class RobosuiteFamily(EnvFamily):
     has_control = True
     square_images = True
     why_objects_settle = "as in robosuite itself, which puts them down from 1 cm above"
+    snapshots = "copied"
+    is_drawable = True
+    has_expert = True
     has_expert_for_all = False
 
     def listings(self) -> Iterator[EnvListing]:

@@ -1,27 +1,35 @@
 """Wraps a Bridge task of SimplerEnv as `sim.env.Env`."""
 
 import logging
-import math
 import os
 from typing import Any
 
+import cv2
 import numpy as np
+from jaxtyping import UInt8
 
-from sim.arrays import Action, Chunk, EePath, ImageSizes, SnapshotVector, StateVector, Vector3
-from sim.env import Expert, Progress, StepResult
-from sim.errors import UnknownNameError, WhiskerError
-from sim.observation import Observation
-from sim.simpler_bench import conventions
-from sim.simpler_bench.installation import (
-    check_assets,
-    check_packages,
-    find_driver,
-    make_driver_error,
+from sim.arrays import (
+    Action,
+    BodyPoses,
+    Chunk,
+    EePath,
+    ImageSizes,
+    ProjectionMatrix,
+    SnapshotVector,
+    StateVector,
+    Vector3,
 )
-from sim.simpler_bench.progress import ObjectProgress, declare_goal
+from sim.env import Expert, Progress, StepResult
+from sim.errors import WhiskerError
+from sim.observation import Observation
+from sim.scene_geometry import SceneGeometry
+from sim.simpler_bench import conventions
+from sim.simpler_bench.env_spec import make_spec
+from sim.simpler_bench.installation import check_assets, check_packages, start_renderer
+from sim.simpler_bench.progress import ObjectProgress
 from sim.simpler_bench.robot_state import read_state
-from sim.simpler_bench.tasks import PADDED_STATE, SimplerTask
-from sim.spec import CameraSpec, EnvSpec
+from sim.simpler_bench.tasks import SimplerTask
+from sim.spec import CameraSpec
 
 # A snapshot has room for this many actions: the longest published episodes, those of X-VLA.
 _MOST_STEPS = 1200
@@ -52,7 +60,7 @@ class SimplerEnv:
         Raises:
             WhiskerError: a package, an asset or the driver is missing, or there is no such camera.
         """
-        self.spec = _make_spec(task, image_sizes, has_padded_state)
+        self.spec = make_spec(task, image_sizes, has_padded_state)
         self._task = task
         self._has_padded_state = has_padded_state
         self._scene = _load_scene(task)
@@ -78,9 +86,7 @@ class SimplerEnv:
         self._measure()
 
     def observe(self) -> Observation:
-        images = {}
-        if self.spec.cameras:
-            images[conventions.CAMERA] = self._scene.render_camera()
+        images = {camera.name: self._render(camera) for camera in self.spec.cameras}
         return Observation(images, self.state(), self.spec.instruction)
 
     def step(self, action: Action) -> StepResult:
@@ -148,6 +154,22 @@ class SimplerEnv:
             path.append(self.ee_pos_world())
         return np.array(path)
 
+    def geometry(self) -> SceneGeometry:
+        from sim.simpler_bench.drawing import extract_geometry
+
+        return extract_geometry(self._scene)
+
+    def body_poses(self) -> BodyPoses:
+        from sim.simpler_bench.drawing import read_body_poses
+
+        return read_body_poses(self._scene)
+
+    def projection(self, camera: str) -> ProjectionMatrix:
+        from sim.simpler_bench.drawing import compute_projection
+
+        size = self.spec.camera(camera)
+        return compute_projection(self._scene, size.height_px, size.width_px)
+
     def make_expert(self, failure_mode: str | None = None) -> Expert:
         from sim.simpler_bench.expert import SimplerExpert
 
@@ -163,6 +185,16 @@ class SimplerEnv:
             self._scene.close()
         self._is_closed = True
 
+    def _render(self, camera: CameraSpec) -> UInt8[np.ndarray, "height width 3"]:
+        """Return the image, which is rendered in the size of the photograph behind it."""
+        image = self._scene.render_camera()
+        size_px = (camera.height_px, camera.width_px)
+        if size_px == conventions.IMAGE_SIZE_PX:
+            return image
+        shrinks = camera.height_px < len(image)
+        how = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+        return cv2.resize(image, size_px[::-1], interpolation=how)
+
     def _execute(self, action: Action) -> Action:
         """Hold an action for one control step, and return it as it was after clipping."""
         allowed = np.clip(action, _LOW, _HIGH)
@@ -174,55 +206,12 @@ class SimplerEnv:
         self._progress = self._tracker.measure(self.ee_pos_world())
 
 
-def _make_spec(
-    task: SimplerTask,
-    image_sizes: ImageSizes | None,
-    has_padded_state: bool,
-) -> EnvSpec:
-    height_px, width_px = conventions.IMAGE_SIZE_PX
-    sizes = {conventions.CAMERA: (height_px, width_px)} if image_sizes is None else image_sizes
-    fovy_deg = math.degrees(2 * math.atan(height_px / 2 / conventions.FOCAL_PX))
-    for name, size_px in sizes.items():
-        if name != conventions.CAMERA:
-            raise UnknownNameError(f"camera of {task.task_name!r}", name, [conventions.CAMERA])
-        if tuple(size_px) != conventions.IMAGE_SIZE_PX:
-            raise WhiskerError(
-                f"image size of camera {name!r}",
-                expected=f"{width_px}x{height_px}, the size of the photograph behind the objects",
-                got=f"{size_px[1]}x{size_px[0]}",
-            )
-    names, units = conventions.STATE_NAMES, conventions.STATE_UNITS
-    if has_padded_state:
-        names, units = conventions.PADDED_STATE_NAMES, conventions.PADDED_STATE_UNITS
-    return EnvSpec(
-        name=task.task_name + (PADDED_STATE if has_padded_state else ""),
-        task=task.task_name,
-        instruction=task.instruction,
-        cameras=tuple(CameraSpec(name, *size_px, fovy_deg) for name, size_px in sizes.items()),
-        state_names=names,
-        state_units=units,
-        action=conventions.ACTION,
-        control_dt_s=1 / conventions.CONTROL_FREQ_HZ,
-        physics_dt_s=1 / conventions.PHYSICS_FREQ_HZ,
-        max_steps=task.max_steps,
-        camera_names=(conventions.CAMERA,),
-        goals=(declare_goal(task),),
-        n_episodes=conventions.N_EPISODES,
-    )
-
-
 def _load_scene(task: SimplerTask) -> Any:
     """Load SAPIEN with the software renderer, and build the scene of a task."""
     check_packages()
     check_assets(task)
-    os.environ["VK_ICD_FILENAMES"] = str(find_driver())
+    start_renderer()
     os.environ["MS_SKIP_ASSET_DOWNLOAD_PROMPT"] = "1"
-    import sapien.render
-
-    try:
-        sapien.render.RenderSystem("cpu")
-    except RuntimeError as error:
-        raise make_driver_error(error) from error
     logging.getLogger("mani_skill").setLevel(logging.ERROR)
     from sim.simpler_bench.bridge_scene import make_scene
 

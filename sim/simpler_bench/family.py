@@ -28,6 +28,9 @@ class SimplerFamily(EnvFamily):
     extra = "simpler"
     in_own_process = True
     success = "at_end"
+    snapshots = "replayed"
+    is_drawable = True
+    has_expert = True
     has_expert_for_all = False
 
     def listings(self) -> Iterator[EnvListing]:

@@ -1,11 +1,14 @@
 """Checks that SimplerEnv's tasks can be simulated: packages, assets and the Vulkan driver.
 
-The import is light: no simulator is imported. ManiSkill itself would ask to download what is
-missing, or end with a traceback.
+    ./run --extra simpler python -m sim.simpler_bench.installation
+
+says what is missing, without the assets. The import is light: no simulator is imported. ManiSkill
+itself would ask to download what is missing, or end with a traceback.
 """
 
 import os
 import re
+import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -105,14 +108,24 @@ def find_driver() -> Path:
     )
 
 
-def make_driver_error(error: Exception) -> WhiskerError:
-    """Return the error for a driver that SAPIEN refuses, e.g. Debian 12's own Mesa 22."""
-    return WhiskerError(
-        "Vulkan driver for SimplerEnv",
-        expected="Mesa's software renderer lavapipe, 25.0 or later",
-        got=f"{os.environ.get('VK_ICD_FILENAMES')}, with which SAPIEN says: {error}",
-        hint=f"This installs it on Debian 12 and 13: {INSTALL}",
-    )
+def start_renderer() -> None:
+    """Let SAPIEN render on the CPU, from now on and in all of this process.
+
+    Raises:
+        WhiskerError: there is no driver, or SAPIEN refuses it, as it does Debian 12's own Mesa 22.
+    """
+    os.environ["VK_ICD_FILENAMES"] = str(find_driver())
+    import sapien.render
+
+    try:
+        sapien.render.RenderSystem("cpu")
+    except RuntimeError as error:
+        raise WhiskerError(
+            "Vulkan driver for SimplerEnv",
+            expected="Mesa's software renderer lavapipe, 25.0 or later",
+            got=f"{os.environ['VK_ICD_FILENAMES']}, with which SAPIEN says: {error}",
+            hint=f"This installs it on Debian 12 and 13: {INSTALL}",
+        ) from error
 
 
 def _check_file(folder: Path, file: Path) -> None:
@@ -126,3 +139,18 @@ def _check_file(folder: Path, file: Path) -> None:
         got="an empty file" if path.is_file() else "none",
         hint=f"{DOWNLOAD} {asset}",
     )
+
+
+def main() -> int:
+    """Run `python -m sim.simpler_bench.installation`."""
+    try:
+        check_packages()
+        start_renderer()
+    except WhiskerError as error:
+        print(f"installation: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

