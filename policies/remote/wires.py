@@ -109,15 +109,15 @@ class Wire:
 
     @property
     def state_names(self) -> tuple[str, ...] | None:
-        """Return the names of the state; None if those of a part are not known."""
+        """Return the names of the state; None if those of a part are not known, or it is empty."""
         names = tuple(name for part in self.states for name in part.names)
-        return names if len(names) == self.state_dim else None
+        return names if names and len(names) == self.state_dim else None
 
     @property
     def state_units(self) -> tuple[str, ...] | None:
-        """Return the units of the state; None if those of a part are not known."""
+        """Return the units of the state; None if those of a part are not known, or it is empty."""
         units = tuple(unit for part in self.states for unit in part.units)
-        return units if len(units) == self.state_dim else None
+        return units if units and len(units) == self.state_dim else None
 
     @property
     def action_parts(self) -> tuple[WireAction, ...]:
