@@ -11,7 +11,7 @@ import torch
 
 from cknna.bank_description import EMBEDDING, AuditRow
 from cknna.hooks import FeatureHook, HookPoint
-from policies.policy import HookablePolicy, make_memory
+from policies.policy import HookablePolicy, PolicySpec, make_memory
 from sim.errors import WhiskerError
 from sim.observation import Observation
 
@@ -22,15 +22,19 @@ def audit(
     policy: HookablePolicy,
     hook: FeatureHook,
     instruction: str,
+    shown: Observation | None = None,
 ) -> list[AuditRow]:
     """Run one whole prediction on black images, and report the capture at each hook point.
+
+    Args:
+        shown: an observation of the environment or the recording, for what the policy reads there
+            and its spec does not say.
 
     Raises:
         WhiskerError: a hook point is never called; the message names modules near it that are.
     """
     spec = policy.spec
-    images = {camera: np.zeros((*size, 3), np.uint8) for camera, size in spec.image_sizes.items()}
-    black = Observation(images, np.zeros(spec.state_dim or 0, np.float32), instruction)
+    black = _make_black_observation(spec, instruction, shown)
     memory = make_memory(black, n_obs_steps=spec.n_obs_steps)
     calls: Counter[str] = Counter()
     shapes: dict[str, _Shape] = {}
@@ -52,6 +56,19 @@ def audit(
         )
         for point in hook.points
     ]
+
+
+def _make_black_observation(
+    spec: PolicySpec,
+    instruction: str,
+    shown: Observation | None,
+) -> Observation:
+    images = {camera: np.zeros((*size, 3), np.uint8) for camera, size in spec.image_sizes.items()}
+    state_dim = spec.state_dim or 0
+    if spec.state_dim is None and shown is not None:
+        state_dim = len(shown.state)
+    rotation = None if shown is None else shown.tool_rotation
+    return Observation(images, np.zeros(state_dim, np.float32), instruction, rotation)
 
 
 def _make_row(

@@ -144,10 +144,12 @@ def _extract(config: ExtractConfig) -> None:
     _say_loading(config.policy)
     from cknna.extract import ExtractOptions, extract
     from cknna.feature_work import count_extract_workers
-    from cknna.loading import load_hooked
+    from cknna.loading import Shown, load_hooked
     from policies.adapters import parse_camera_map
 
-    load = partial(load_hooked, config.policy, config.hook)
+    camera_map = parse_camera_map(config.camera_map)
+    shown = Shown(recording.env_name, recording.has_tool_rotation, camera_map)
+    load = partial(load_hooked, config.policy, config.hook, shown)
     policy, hook = load()
     n_workers = count_extract_workers(policy, config.workers)
     # How many there will be is not known before the recording has been read.
@@ -157,13 +159,13 @@ def _extract(config: ExtractConfig) -> None:
         bank = extract(
             policy,
             hook,
-            recording,
+            recording.observations,
             str(config.on),
             config.output,
             ExtractOptions(
                 batch_size=config.batch_size,
                 every=config.every,
-                camera_map=parse_camera_map(config.camera_map),
+                camera_map=camera_map,
                 on_rows=lambda n_rows: progress.update(task, completed=n_rows),
                 n_workers=n_workers,
                 load=load,

@@ -133,7 +133,7 @@ def _describe(
         source=source,
         every=options.every,
         resized=adapter.resized,
-        **describe_policy(policy, audit(policy, hook, adapted.instruction), adapted),
+        **describe_policy(policy, audit(policy, hook, adapted.instruction, adapted), adapted),
     )
 
 

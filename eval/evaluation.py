@@ -33,7 +33,7 @@ from policies.policy import (
     PolicySpec,
 )
 from policies.training_record import TrainingRecord, load_training_record
-from policies.xvla_conventions import adopt_poses, plans_poses
+from policies.xvla_conventions import adopt_poses, plans_poses, refuse_served_poses
 from sim.env import Env
 from sim.errors import WhiskerError
 from sim.gl import check_gl_library
@@ -91,6 +91,8 @@ def set_up(config: SubjectConfig) -> Setup:
     with ExitStack() as opened:
         policy, env, files = _load(config, env_name, adapters, opened)
         checkpoint, training = files or (None, None)
+        if checkpoint is None:
+            refuse_served_poses(policy.spec, env_name)
         _prepare_recording(config, policy)
         if isinstance(config, EvalConfig) and config.batch > 1:
             assert isinstance(policy, BatchablePolicy)

@@ -80,7 +80,7 @@ def make_feature_recorder(
     hook = FeatureHook(policy, config.hook.modules, config.hook.pool)
     env.reset(config.first_episode)
     seen = env.observe()
-    described = describe_policy(policy, audit(policy, hook, seen.instruction), seen)
+    described = describe_policy(policy, audit(policy, hook, seen.instruction, seen), seen)
     description = BankDescription(
         kind="rollout",
         source=config.env.name,

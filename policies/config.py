@@ -22,10 +22,11 @@ class PolicyConfig:
             own gets it as it is.
         device: cpu, cuda, ... or auto: the GPU if there is one.
         trust_remote_code: run code that the checkpoint brings or names.
-        server: address of a policy server that speaks openpi's websocket protocol, e.g.
-            ws://127.0.0.1:8000.
+        server: address of a policy server of openpi or starVLA, e.g. ws://127.0.0.1:8000, or of
+            GR00T, e.g. tcp://127.0.0.1:5555.
         wire: under which keys that server looks for images and state: openpi-libero, openpi-droid,
-            openpi-aloha, so101, or a TOML file of your own (docs/remote.md).
+            openpi-aloha, so101, starvla-libero, gr00t-libero, gr00t-so101, or a TOML file of your
+            own (docs/remote.md).
         dtype: float32 (the default) or bfloat16, for open_pi_zero and spatialvla: the
             number format of the network.
     """

@@ -8,7 +8,7 @@ is refused before lerobot is imported.
 from policies.adapters import Adapters
 from policies.checkpoint_files import Checkpoint, read_config
 from policies.lerobot_types import Settings
-from policies.policy import HookablePolicy
+from policies.policy import HookablePolicy, PolicySpec
 from sim.errors import WhiskerError
 from sim.registry import family_of
 from sim.spec import ActionMode
@@ -56,6 +56,21 @@ def plans_poses(checkpoint: Checkpoint, env_name: str, control: ActionMode | Non
             hint="Give --control absolute.",
         )
     return True
+
+
+def refuse_served_poses(policy: PolicySpec, env_name: str) -> None:
+    """Raise for a policy behind `whisker-serve` that would need the processors of `adopt_poses`.
+
+    The server does not give them to it, since it knows no environment.
+    """
+    if policy.type not in family_of(env_name).pose_policies or policy.action_dim == _ACTION_DIM:
+        return
+    raise WhiskerError(
+        f"policy {policy.type!r} ({policy.checkpoint}) in {env_name!r}",
+        expected="a checkpoint that this process loads, to convert its poses as lerobot-eval does",
+        got="one behind a server",
+        hint="Give --checkpoint and --control absolute instead of --server.",
+    )
 
 
 def adopt_poses(policy: HookablePolicy, adapters: Adapters) -> HookablePolicy:

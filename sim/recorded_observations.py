@@ -8,6 +8,7 @@ A run folder has one file per episode, with N observations:
       state          (N, state_dim) float32
       instruction    () str
       image.<camera> (N, height_px, width_px, 3) uint8 RGB, upright
+      tool_rotation  (N, 3, 3) float32, only of environments that observe it
 
 A LIBERO demonstration file (`sim.libero_bench.demonstrations`) and a LeRobotDataset
 (`policies.lerobot_dataset`) hold the same in their own layouts.
@@ -26,6 +27,7 @@ from sim.observation import Observation
 
 OBSERVATIONS_FOLDER = "observations"
 _IMAGE = "image."
+_TOOL_ROTATION = "tool_rotation"
 _STATE_KEYS = ("ee_states", "gripper_states")
 
 
@@ -63,6 +65,9 @@ def save_observations(path: Path, recorded: list[RecordedObservation]) -> None:
     arrays["decided"] = np.array([each.decided for each in recorded], dtype=bool)
     arrays["state"] = np.stack([observation.state for observation in observations])
     arrays["instruction"] = np.array(first.instruction)
+    rotations = [each.tool_rotation for each in observations if each.tool_rotation is not None]
+    if rotations:
+        arrays[_TOOL_ROTATION] = np.stack(rotations)
     with atomic_write(path, sync=True) as file:
         np.savez(
             file,
@@ -93,7 +98,8 @@ def read_run(run: Path) -> Iterator[RecordedObservation]:
             with np.load(path, allow_pickle=False) as stored:
                 arrays = dict(stored)
             columns = (arrays["step"].tolist(), arrays["decided"].tolist(), arrays["state"])
-            rows = list(zip(*columns, strict=True))
+            rotations = arrays.get(_TOOL_ROTATION, [None] * len(columns[0]))
+            rows = list(zip(*columns, rotations, strict=True))
             instruction = str(arrays["instruction"])
         except (OSError, ValueError, EOFError, KeyError, BadZipFile) as error:
             raise WhiskerError(
@@ -103,9 +109,9 @@ def read_run(run: Path) -> Iterator[RecordedObservation]:
             ) from error
         cameras = [name for name in arrays if name.startswith(_IMAGE)]
         task = str(path.parent.relative_to(folder))
-        for row, (step, decided, state) in enumerate(rows):
+        for row, (step, decided, state, rotation) in enumerate(rows):
             images = {name.removeprefix(_IMAGE): arrays[name][row] for name in cameras}
-            observation = Observation(images, state, instruction)
+            observation = Observation(images, state, instruction, rotation)
             yield RecordedObservation(
                 observation,
                 task,

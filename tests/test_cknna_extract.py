@@ -71,7 +71,7 @@ def runs(tmp_path_factory):
 
 def extract_from(seen, policy, bank, **options):
     """Extract features from a run, or from given observations."""
-    recording = seen if isinstance(seen, Iterable) else open_recording(seen)
+    recording = seen if isinstance(seen, Iterable) else open_recording(seen).observations
     hook = FeatureHook(policy)
     return extract(
         policy,
@@ -153,7 +153,10 @@ def test_an_interrupted_bank_is_finished(n_before, runs, act_bank, tmp_path):
 
 def change_observations(run, change):
     """Return the observations of a run, each of them changed."""
-    return [replace(seen, observation=change(seen.observation)) for seen in open_recording(run)]
+    return [
+        replace(seen, observation=change(seen.observation))
+        for seen in open_recording(run).observations
+    ]
 
 
 def darken(observation):
@@ -181,7 +184,7 @@ def test_a_bank_of_something_else_is_not_continued(runs, act_bank):
             bank,
         )
     with pytest.raises(WhiskerError, match="got the end of the recording"):
-        extract_from(islice(open_recording(run), 2), policy, bank)
+        extract_from(islice(open_recording(run).observations, 2), policy, bank)
 
 
 def enlarge_state(observation):
@@ -304,19 +307,19 @@ def test_what_is_no_recording(runs, tmp_path):
         open_recording(tmp_path / "none")
     (tmp_path / "run.json").write_text("{}")
     with pytest.raises(WhiskerError, match="Run it with eval --record-observations"):
-        next(open_recording(tmp_path))
+        next(open_recording(tmp_path).observations)
     _, run = runs("act")
     episode = "observations/pick_place/0.npz"
     (tmp_path / episode).parent.mkdir(parents=True)
     whole = (run / episode).read_bytes()
     (tmp_path / episode).write_bytes(whole[: len(whole) // 2])
     with pytest.raises(WhiskerError, match=r"0\.npz': expected a whole recording"):
-        next(open_recording(tmp_path))
+        next(open_recording(tmp_path).observations)
 
 
 def test_libero_demonstrations_are_seen_as_in_the_environment(tmp_path):
     path = write_plainly(tmp_path / "x_demo.hdf5", numbers=(0, 1))
-    looks = list(open_recording(path))
+    looks = list(open_recording(path).observations)
     assert [(seen.episode_index, seen.step) for seen in looks] == [
         (k, t) for k in (0, 1) for t in range(1, 7)
     ]
@@ -349,7 +352,7 @@ def test_a_dataset_is_seen_as_it_was_recorded(runs, tmp_path):
         writer.keep_episode()
     writer.finalize()
     env.close()
-    looks = list(open_recording(dataset))
+    looks = list(open_recording(dataset).observations)
     places = [(look.episode_index, look.step) for look in looks]
     assert places == [
         (0, 0),

@@ -23,8 +23,10 @@ from eval.config import EvalConfig
 from policies.loading import load_policy
 from policies.policy import make_memory
 from policies.remote.codec import pack
-from policies.remote.connection import DEFAULT_LIMITS, Connection, Limits
+from policies.remote.connection import Connection
+from policies.remote.protocols import make_protocol
 from policies.remote.remote_policy import RemotePolicy
+from policies.remote.server_link import DEFAULT_LIMITS, Limits
 from policies.remote.wires import find_wire_file, load_wire, shipped_wires
 from policies.simple_policy import SimplePolicy
 from sim.errors import UnknownNameError, WhiskerError
@@ -127,7 +129,7 @@ def test_rows_are_those_of_the_same_policy_without_a_server(wire_file, tmp_path)
 def test_the_libero_wire_sends_what_openpis_client_sends():
     wire = load_wire("openpi-libero")
     seen = observe(wire)
-    request = wire.make_request(seen)
+    request = wire.write_observation(seen, make_protocol(wire.protocol))
     assert list(request) == [
         "observation/image",
         "observation/wrist_image",
@@ -146,7 +148,7 @@ def test_the_libero_wire_sends_what_openpis_client_sends():
 def test_the_droid_wire_sends_joints_and_gripper_apart():
     wire = load_wire("openpi-droid")
     seen = observe(wire)
-    request = wire.make_request(seen)
+    request = wire.write_observation(seen, make_protocol(wire.protocol))
     assert_array_equal(request["observation/joint_position"], seen.state[:7])
     assert_array_equal(request["observation/gripper_position"], seen.state[7:])
     image = resize_with_pad(seen.images["wrist_image_left"], 224, 224)
@@ -157,7 +159,7 @@ def test_the_aloha_wire_sends_channels_first_and_no_missing_camera():
     wire = load_wire("openpi-aloha")
     seen = observe(wire)
     del seen.images["cam_low"]
-    request = wire.make_request(seen)
+    request = wire.write_observation(seen, make_protocol(wire.protocol))
     assert sorted(request["images"]) == ["cam_high", "cam_left_wrist", "cam_right_wrist"]
     image = resize_with_pad(seen.images["cam_high"], 224, 224)
     assert_array_equal(request["images"]["cam_high"], image.transpose(2, 0, 1))
@@ -168,7 +170,13 @@ def test_the_aloha_wire_sends_channels_first_and_no_missing_camera():
 @pytest.mark.parametrize("name", shipped_wires())
 def test_a_shipped_wire_states_its_widths(name):
     wire = load_wire(name)
-    dims = {"openpi-libero": (8, 7), "openpi-droid": (8, 8), "openpi-aloha": (14, 14)}
+    dims = {
+        "openpi-libero": (8, 7),
+        "openpi-droid": (8, 8),
+        "openpi-aloha": (14, 14),
+        "gr00t-libero": (8, 7),
+        "starvla-libero": (0, 7),
+    }
     assert (wire.state_dim, wire.action_dim) == dims.get(name, (6, 6))
 
 
@@ -187,6 +195,11 @@ def test_a_shipped_wire_states_its_widths(name):
         ('"absolute"', '"relative"', "'relative' as action_mode"),
         ('channels = "last"', 'channels = "middle"', "'middle' as channels"),
         ("n = 6", "n = 7", "6 names or units for 7"),
+        ("action_dim", "options = { a = 1 }\naction_dim", "options, which the protocol 'openpi'"),
+        ("action_dim", "actions = [{ key = ['a'], n = 5 }]\naction_dim", "actions of 5 numbers"),
+        ("action_dim", "actions = [{ key = ['a'], n = 0 }]\naction_dim", "0 as n of an action"),
+        ("action_dim", "protocol = 'starvla'\naction_dim", "not under ['image', <its name>]"),
+        ("action_dim", "protocol = 'zmq'\naction_dim", "'zmq' as protocol"),
         ("[224, 224]", "[224]", "as sent_px"),
         ("[224, 224]", "[0, 224]", "0 as sent_px"),
         ("prompt =", "prompt", "Expected '='"),
@@ -217,12 +230,17 @@ def test_an_unknown_wire_is_refused():
         ("--policy act --server ws://127.0.0.1:1", "expected --policy remote"),
         ("--checkpoint act --server ws://127.0.0.1:1", "expected no --checkpoint"),
         ("--server http://127.0.0.1:1", "expected ws://HOST:PORT"),
-        ("--server 127.0.0.1:8000", "expected ws://HOST:PORT"),
+        ("--server 127.0.0.1:8000", "an address without a protocol"),
+        ("--server robot:8000", "Give --server ws://robot:8000, or --server tcp://robot:8000 if"),
+        ("--server http://127.0.0.1:1", "got another kind of address"),
+        ("--server tcp://127.0.0.1", "or tcp://HOST:PORT for GR00T's server"),
         ("--server ws://127.0.0.1:port", "expected ws://HOST:PORT"),
         ("--server ws://:8000", "expected ws://HOST:PORT"),
         ("--server grpc://127.0.0.1:8080", "lerobot's policy server sends pickles"),
-        ("--server tcp://127.0.0.1:5555", "GR00T's server speaks a protocol of its own"),
-        ("--server ws://127.0.0.1:1 --wire libero", "Did you mean 'openpi-libero'"),
+        ("--server tcp://127.0.0.1:1", "expected --wire gr00t-libero|gr00t-so101, or a TOML"),
+        ("--server tcp://127.0.0.1:1 --wire so101", "expected a server at ws://HOST:PORT, since"),
+        ("--server ws://127.0.0.1:1 --wire gr00t-so101", "expected a server at tcp://HOST:PORT"),
+        ("--server ws://127.0.0.1:1 --wire openpi-libro", "Did you mean 'openpi-libero'"),
         ("--server ws://127.0.0.1:1 --wire so101 --batch 2", "one that is not of lerobot"),
     ],
 )

@@ -4,22 +4,40 @@ import json
 import shutil
 from contextlib import closing
 from functools import partial
+from threading import Thread
 
 import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
+from cknna.bank import open_bank
+from cknna.config import HookConfig
+from cknna.extract import extract
+from cknna.loading import Shown, load_hooked
+from cknna.recordings import open_recording
 from eval.run import Run
 from policies.adapters import Adapters
 from policies.checkpoint_files import open_checkpoint
+from policies.config import PolicyConfig
 from policies.lerobot_loading import load_lerobot_policy
 from policies.policy import make_memory
+from policies.remote.codec import CodecError, pack, unpack
+from policies.remote.policy_server import PolicyServer
+from policies.remote.serving import open_server
+from policies.remote.whisker_messages import read_observation, write_observation
 from policies.xvla_conventions import adopt_poses, plans_poses
+from policies.xvla_libero import XVLALiberoPolicy
 from sim.errors import WhiskerError
 from sim.libero_bench.conventions import FIRST_SEED
 from sim.libero_bench.env import make_libero
 from sim.observation import Observation
 from sim.process import EnvProcess
+from sim.recorded_observations import (
+    RecordedObservation,
+    observations_path,
+    read_run,
+    save_observations,
+)
 from tests.lerobot_libero import EvalOptions, make_ours, roll_out, run_lerobot_eval, save_xvla
 from tests.processes import only_run
 from tests.test_policies_libero_parity import assert_same, load_states
@@ -137,6 +155,64 @@ def test_an_observation_without_the_rotation_is_refused(checkpoint):
     policy = load(checkpoint)
     with pytest.raises(WhiskerError, match="Only LIBERO with --control absolute observes it"):
         policy.predict([make_memory(seen)], [np.random.default_rng(0)])
+
+
+@pytest.mark.slow
+def test_features_extracted_from_a_run_are_those_that_it_collected(
+    checkpoint, eval_succeeds, tmp_path
+):
+    """The recording holds the rotation, and the same processors read it."""
+    flags = f"--checkpoint {checkpoint} --env {NAME} --episodes 1 --max-steps 10 --workers 1"
+    flags += " --control absolute --collect-features --record-observations --run-dir"
+    eval_succeeds(flags, tmp_path / "runs")
+    run = only_run(tmp_path / "runs")
+    recording = open_recording(run)
+    assert recording.has_tool_rotation
+    shown = Shown(recording.env_name, recording.has_tool_rotation)
+    policy, hook = load_hooked(PolicyConfig(checkpoint=str(checkpoint)), HookConfig(), shown)
+    assert isinstance(policy, XVLALiberoPolicy)
+    bank = extract(policy, hook, recording.observations, str(run), tmp_path / "bank")
+    collected = open_bank(run)
+    assert bank.n_rows == collected.n_rows == 2
+    for name in (hook.name for hook in collected.description.hooks):
+        np.testing.assert_allclose(bank.features(name), collected.features(name), atol=1e-5)
+
+
+def test_a_recording_without_the_rotation_is_refused(checkpoint):
+    """The demonstrations of LIBERO have none. In another family the policy has no need of it."""
+    named = PolicyConfig(checkpoint=str(checkpoint))
+    with pytest.raises(WhiskerError, match="Record them with eval --control absolute --record"):
+        load_hooked(named, HookConfig(), Shown("libero"))
+    policy, _ = load_hooked(named, HookConfig(), Shown("so101/pick_place"))
+    assert not isinstance(policy, XVLALiberoPolicy)
+
+
+def test_a_policy_behind_a_server_is_refused_its_poses(checkpoint, refusal_of_eval):
+    """`whisker-serve` returns 20 numbers, of which --allow-padding would run the first seven."""
+    policy = load_lerobot_policy(open_checkpoint("xvla", str(checkpoint)), "cpu")
+    with open_server(PolicyServer(policy), "127.0.0.1", 0) as server:
+        thread = Thread(target=server.serve_forever)
+        thread.start()
+        address = f"ws://127.0.0.1:{server.socket.getsockname()[1]}"
+        flags = f"--env {NAME} --control absolute --allow-padding --server {address}"
+        said = refusal_of_eval(flags)
+        server.shutdown()
+        thread.join()
+    assert "Give --checkpoint and --control absolute instead of --server." in said
+
+
+def test_the_rotation_is_carried_by_recordings_and_messages(tmp_path):
+    seen = [look(seed) for seed in range(3)]
+    rows = [RecordedObservation(each, NAME, 0, step) for step, each in enumerate(seen)]
+    save_observations(tmp_path / observations_path(NAME, 0), rows)
+    for each, read in zip(seen, read_run(tmp_path), strict=True):
+        assert_array_equal(read.observation.tool_rotation, each.tool_rotation)
+    for each in seen:
+        sent = read_observation(unpack(pack(write_observation(each))))
+        assert_array_equal(sent.tool_rotation, each.tool_rotation)
+    for wrong in (np.eye(2), np.eye(3, dtype=np.int64), [1.0]):
+        with pytest.raises(CodecError, match="no 3 x 3 matrix"):
+            read_observation(write_observation(seen[0]) | {"tool_rotation": wrong})
 
 
 def write_config(folder, **fields):

@@ -1,1 +1,1 @@
-"""Policies that run in another process or on another machine, behind a websocket."""
+"""Policies that run in another process or on another machine, behind a server."""

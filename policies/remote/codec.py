@@ -52,11 +52,11 @@ def unpack(frame: bytes) -> Any:
 
 def _encode(value: object) -> dict[bytes, object]:
     if isinstance(value, np.ndarray):
-        dtype = _check_dtype(value.dtype.str)
+        dtype = check_dtype(value.dtype.str)
         shape = list(value.shape)
         return {_ARRAY: True, b"data": value.tobytes(), b"dtype": dtype.str, b"shape": shape}
     if isinstance(value, np.generic):
-        dtype = _check_dtype(value.dtype.str)
+        dtype = check_dtype(value.dtype.str)
         return {_NUMBER: True, b"data": value.item(), b"dtype": dtype.str}
     raise TypeError(f"{type(value).__name__!r} cannot be sent")
 
@@ -66,7 +66,7 @@ def _decode(content: dict) -> Any:
     if _ARRAY in content:
         return _decode_array(content)
     if _NUMBER in content:
-        dtype = _check_dtype(content.get(b"dtype"))
+        dtype = check_dtype(content.get(b"dtype"))
         number = content.get(b"data")
         if not isinstance(number, bool | int | float):
             raise CodecError(f"a number that is a {type(number).__name__}")
@@ -75,7 +75,7 @@ def _decode(content: dict) -> Any:
 
 
 def _decode_array(content: dict) -> np.ndarray:
-    dtype = _check_dtype(content.get(b"dtype"))
+    dtype = check_dtype(content.get(b"dtype"))
     raw = content.get(b"data")
     shape = content.get(b"shape")
     if not isinstance(raw, bytes) or not isinstance(shape, list):
@@ -89,7 +89,7 @@ def _decode_array(content: dict) -> np.ndarray:
     return np.frombuffer(raw, dtype).reshape(shape)
 
 
-def _check_dtype(name: object) -> np.dtype:
+def check_dtype(name: object) -> np.dtype:
     """Return a dtype by its name; objects, texts and structures are refused."""
     if isinstance(name, str) and _DTYPE.fullmatch(name):
         try:

@@ -2,59 +2,26 @@
 
 import time
 from contextlib import ExitStack
-from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
 
 from websockets.exceptions import ConnectionClosed, WebSocketException
 from websockets.frames import CloseCode
 from websockets.sync.client import ClientConnection, connect
 
+from policies.remote.addresses import check_address
 from policies.remote.codec import CodecError, pack, unpack
-from sim.errors import WhiskerError
+from policies.remote.server_link import (
+    DEFAULT_LIMITS,
+    N_RECONNECTIONS,
+    Limits,
+    ServerError,
+    describe_error,
+    make_another_server_error,
+    make_broken_error,
+)
 
-_N_RECONNECTIONS = 3
 _RETRY_EVERY_S = 0.2
-_MOST_CHARACTERS = 300
-# Scheme of an address → why Whisker does not speak the protocol behind it.
-_OTHER_PROTOCOLS = {
-    "grpc": "lerobot's policy server sends pickles, with which either side can run code on the "
-    "other: serve the checkpoint with `whisker-serve`.",
-    "tcp": "GR00T's server speaks a protocol of its own over ZMQ, which Whisker does not know.",
-}
 _WHICH_PROTOCOL = "Is it a server of openpi's protocol?"
-
-
-class ServerError(WhiskerError):
-    """A policy server is not there, does not answer in time, or answers something else.
-
-    At the start of a command it ends the command. Within an episode it becomes the episode's error.
-    """
-
-
-@dataclass(frozen=True)
-class Limits:
-    """How long a server may take [s], and how much it may send.
-
-    Attributes:
-        connect_s: until it listens. A server that is still loading refuses connections.
-        greeting_s: for the handshake, and then for the message that it begins with. openpi's server
-            does neither while it plans for another client.
-        first_reply_s: for the first plan, for which some servers compile their model.
-        reply_s: for each further plan.
-        reconnect_s: until it listens again after the connection broke.
-        frame_bytes: the largest message.
-    """
-
-    connect_s: float = 30.0
-    greeting_s: float = 60.0
-    first_reply_s: float = 600.0
-    reply_s: float = 60.0
-    reconnect_s: float = 5.0
-    frame_bytes: int = 256 * 2**20
-
-
-DEFAULT_LIMITS = Limits()
 
 
 class Connection:
@@ -95,16 +62,13 @@ class Connection:
         """
         frame = pack(request)
         limit_s = limit_s or self.limits.reply_s
-        for _ in range(1 + _N_RECONNECTIONS):
+        for _ in range(1 + N_RECONNECTIONS):
             try:
                 return self._exchange(frame, limit_s)
             except (ConnectionClosed, OSError) as error:
                 broken: Exception = error
-        raise self._error(
-            "a reply",
-            f"a connection that broke {1 + _N_RECONNECTIONS} times ({_describe(broken)})",
-            "Its own log says why.",
-        ) from broken
+        hint = "Its own log says why."
+        raise make_broken_error(self.address, broken, hint) from broken
 
     def close(self) -> None:
         """End the connection. The next request opens another one."""
@@ -132,15 +96,11 @@ class Connection:
         try:
             metadata = self._receive(socket, self.limits.greeting_s, "a first message")
         except (ConnectionClosed, OSError) as error:
-            got = f"a connection that broke ({_describe(error)})"
+            got = f"a connection that broke ({describe_error(error)})"
             raise self._error("a first message", got, _WHICH_PROTOCOL) from error
         if self._is_known and metadata != self.metadata:
             socket.close()
-            raise self._error(
-                "the server that the run began with",
-                "another one: it says other things of itself",
-                "Rows of two servers are not one result: start a new run.",
-            )
+            raise make_another_server_error(self.address)
         self.metadata = metadata
         self._is_known = True
         return socket
@@ -173,7 +133,7 @@ class Connection:
                     time.sleep(_RETRY_EVERY_S)
                     continue
                 hint = "Check host and port: it may be a server of another protocol."
-                raise self._error("a websocket", _describe(error), hint) from error
+                raise self._error("a websocket", describe_error(error), hint) from error
 
     def _receive(self, socket: ClientConnection, limit_s: float, what: str) -> dict[str, Any]:
         """Return the next message of the server, or close the connection.
@@ -201,7 +161,7 @@ class Connection:
         """Return what a message says. Servers of openpi send their errors as text."""
         if isinstance(frame, str):
             lines = frame.strip().splitlines() or ["an empty text"]
-            raise self._error(what, f"an error of the server: {lines[-1][:_MOST_CHARACTERS]}")
+            raise self._error(what, f"an error of the server: {describe_error(lines[-1])}")
         try:
             message = unpack(frame)
         except CodecError as error:
@@ -212,26 +172,3 @@ class Connection:
 
     def _error(self, expected: str, got: str, hint: str = "") -> ServerError:
         return ServerError(f"policy server {self.address}", expected=expected, got=got, hint=hint)
-
-
-def check_address(address: str) -> None:
-    """Raise unless an address names a websocket, as in ws://127.0.0.1:8000."""
-    scheme = ""
-    try:
-        parts = urlsplit(address)
-        scheme = parts.scheme
-        is_address = scheme in ("ws", "wss") and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # a port that is no number
-        is_address = False
-    if not is_address:
-        raise WhiskerError(
-            f"--server {address}",
-            expected="ws://HOST:PORT or wss://HOST:PORT, e.g. ws://127.0.0.1:8000",
-            got="another kind of address",
-            hint=_OTHER_PROTOCOLS.get(scheme, ""),
-        )
-
-
-def _describe(error: Exception) -> str:
-    """Return an error in one line."""
-    return " ".join(str(error).split()).rstrip(".")[:_MOST_CHARACTERS] or type(error).__name__

@@ -1,13 +1,15 @@
-"""A policy behind a server that speaks openpi's protocol."""
+"""A policy behind a server of openpi, starVLA or GR00T."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float32
 
 from policies.checkpoint_files import compute_sha256
-from policies.remote.connection import Connection, ServerError
-from policies.remote.wires import Wire, find_wire_file, load_wire
+from policies.remote.protocols import ReplyError, make_protocol
+from policies.remote.server_link import ServerError, ServerLink
+from policies.remote.wires import Wire, WireAction, find_wire_file, load_wire
 from policies.simple_policy import SimplePolicy
 from sim.observation import Observation
 from sim.spec import EnvSpec
@@ -20,13 +22,13 @@ _NOISE = "noise"
 class RemotePolicy(SimplePolicy):
     """Sends each observation to a server, and returns the chunk that comes back.
 
-    openpi's servers plan for one observation at a time, and draw the noise of a plan themselves: it
-    depends on how many plans they have made since they started. Such a policy declares that it
-    cannot be seeded. A server whose first message says {"whisker": {"noise": [horizon, dim]}} gets
-    standard normal noise of that shape with each observation, from the generator of the prediction.
+    The servers draw the noise of a plan themselves: openpi's depends on how many plans it has made
+    since it started. Such a policy declares that it cannot be seeded. A server whose first message
+    says {"whisker": {"noise": [horizon, dim]}} gets standard normal noise of that shape with each
+    observation, from the generator of the prediction.
     """
 
-    def __init__(self, connection: Connection, wire_name: str, env: EnvSpec) -> None:
+    def __init__(self, connection: ServerLink, wire_name: str, env: EnvSpec) -> None:
         """Ask for a first plan, whose shape all others have.
 
         Args:
@@ -39,6 +41,7 @@ class RemotePolicy(SimplePolicy):
         self._connection = connection
         self._wire_name = wire_name
         self._wire = load_wire(wire_name)
+        self._protocol = make_protocol(self._wire.protocol)
         self._noise_shape = _read_noise_shape(connection)
         self._chunk_size: int | None = None
         blank = _make_blank_observation(self._wire, env.instruction)
@@ -60,40 +63,63 @@ class RemotePolicy(SimplePolicy):
         rng: np.random.Generator,
         limit_s: float | None = None,
     ) -> Float32[np.ndarray, "horizon action_dim"]:
-        request = self._wire.make_request(observation)
+        written = self._wire.write_observation(observation, self._protocol)
         if self._noise_shape is not None:
-            request[_NOISE] = rng.standard_normal(self._noise_shape, dtype=np.float32)
-        actions = self._connection.ask(request, limit_s).get("actions")
-        return self._check_actions(actions)
+            written[_NOISE] = rng.standard_normal(self._noise_shape, dtype=np.float32)
+        request = self._protocol.make_request(written, self._wire.options)
+        reply = self._connection.ask(request, limit_s)
+        try:
+            plan = self._protocol.read_plan(reply)
+        except ReplyError as error:
+            raise self._error("a plan", str(error)) from error
+        parts: list[np.ndarray] = []
+        for part in self._wire.action_parts:
+            horizon = len(parts[0]) if parts else self._chunk_size
+            parts.append(self._read_part(plan, part, horizon))
+        return np.concatenate(parts, axis=1)
 
-    def _check_actions(self, actions: object) -> Float32[np.ndarray, "horizon action_dim"]:
-        """Return the actions of a reply in float32, in which none may be infinite.
+    def _read_part(
+        self,
+        plan: object,
+        part: WireAction,
+        horizon: int | None,
+    ) -> Float32[np.ndarray, "horizon n"]:
+        """Return some numbers of all actions in float32, of which none may be infinite.
+
+        Args:
+            horizon: length of the plan; None if it is not known yet.
 
         Raises:
             ServerError: they are not those of the wire.
         """
-        dim = self._wire.action_dim
-        hint = f"--wire {self._wire_name} says how many numbers an action has."
-        if not isinstance(actions, np.ndarray):
-            got = "none" if actions is None else f"a {type(actions).__name__}"
-        elif actions.ndim != 2 or not len(actions) or actions.shape[1] != dim:
-            got = f"{actions.shape}"
-        elif self._chunk_size not in (None, len(actions)):
-            got = f"{actions.shape}"
-            hint = "Its chunks must all have one length."
-        else:
-            with np.errstate(over="ignore"):
-                plan = actions.astype(np.float32)
-            if np.isfinite(plan).all():
-                return plan
-            got = f"NaN or infinity in {np.count_nonzero(~np.isfinite(plan))} numbers"
-            hint = ""
-        raise ServerError(
-            f"policy server {self._connection.address}",
-            expected=f"actions of shape ({self._chunk_size or 'horizon'}, {dim})",
-            got=got,
-            hint=hint,
-        )
+        for key in part.key:
+            plan = plan.get(key) if isinstance(plan, Mapping) else None
+        n_episodes = "1, " if self._protocol.has_episode_axis else ""
+        expected = f"{'/'.join(part.key)} of shape ({n_episodes}{horizon or 'horizon'}, {part.n})"
+        if not isinstance(plan, np.ndarray):
+            got = "none" if plan is None else f"a {type(plan).__name__}"
+            raise self._error(expected, got, self._hint)
+        actions = plan
+        if self._protocol.has_episode_axis:
+            actions = plan[0] if plan.shape[:1] == (1,) else np.empty(0)
+        if actions.ndim != 2 or not len(actions) or actions.shape[1] != part.n:
+            raise self._error(expected, f"{plan.shape}", self._hint)
+        if horizon not in (None, len(actions)):
+            raise self._error(expected, f"{plan.shape}", "Its chunks must all have one length.")
+        with np.errstate(over="ignore"):
+            numbers = actions.astype(np.float32)
+        if not np.isfinite(numbers).all():
+            n_infinite = np.count_nonzero(~np.isfinite(numbers))
+            raise self._error(expected, f"NaN or infinity in {n_infinite} numbers")
+        return numbers
+
+    @property
+    def _hint(self) -> str:
+        return f"--wire {self._wire_name} says how many numbers an action has."
+
+    def _error(self, expected: str, got: str, hint: str = "") -> ServerError:
+        address = self._connection.address
+        return ServerError(f"policy server {address}", expected=expected, got=got, hint=hint)
 
     def _declare(self) -> dict[str, Any]:
         """Return the fields of the spec."""
@@ -129,7 +155,7 @@ class RemotePolicy(SimplePolicy):
         }
 
 
-def _read_noise_shape(connection: Connection) -> tuple[int, ...] | None:
+def _read_noise_shape(connection: ServerLink) -> tuple[int, ...] | None:
     """Return the shape of the noise that the server takes; None: it draws its own.
 
     Raises:

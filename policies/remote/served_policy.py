@@ -8,7 +8,8 @@ import numpy as np
 
 from policies.action_chunk import ActionChunk
 from policies.policy import EpisodeMemory, Generators, Memories, PolicySpec
-from policies.remote.connection import Connection, ServerError
+from policies.remote.connection import Connection
+from policies.remote.server_link import ServerError
 from policies.remote.whisker_messages import OWN_KEY, VERSION, write_generator, write_memory
 from sim.typed_json import decode
 

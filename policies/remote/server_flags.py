@@ -27,7 +27,7 @@ def check_server_flags(config: PolicyConfig) -> None:
             got=repr(config.checkpoint),
             hint="The server has loaded its own: give it to the command that starts the server.",
         )
-    from policies.remote.connection import check_address
+    from policies.remote.addresses import check_address
     from policies.remote.wires import find_wire_file
 
     check_address(config.server)

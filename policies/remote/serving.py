@@ -12,8 +12,8 @@ from websockets.http11 import Request, Response
 from websockets.sync.server import Server, ServerConnection, serve
 
 from policies.remote.codec import CodecError, pack, unpack
-from policies.remote.connection import DEFAULT_LIMITS
 from policies.remote.policy_server import PolicyServer
+from policies.remote.server_link import DEFAULT_LIMITS
 from sim.errors import WhiskerError
 
 _CLOSE_REASON = "the error is in the message before this"

@@ -87,11 +87,14 @@ def read_observations(content: object, n_obs_steps: int) -> deque[Observation]:
 
 def write_observation(observation: Observation) -> dict[str, Any]:
     """Return an observation as clients of openpi could write it, too."""
-    return {
+    written = {
         "images": dict(observation.images),
         "state": observation.state,
         "prompt": observation.instruction,
     }
+    if observation.tool_rotation is not None:
+        written["tool_rotation"] = observation.tool_rotation
+    return written
 
 
 def read_observation(content: object) -> Observation:
@@ -111,10 +114,14 @@ def read_observation(content: object) -> Observation:
         raise CodecError("a state that is no vector of floats")
     if not isinstance(prompt, str):
         raise CodecError("a prompt that is no text")
+    rotation = content.get("tool_rotation")
+    if rotation is not None and not _is_rotation(rotation):
+        raise CodecError("a rotation of the tool that is no 3 x 3 matrix of floats")
     return Observation(
         images={camera: image.copy() for camera, image in images.items()},
         state=state.astype(np.float32),
         instruction=prompt,
+        tool_rotation=None if rotation is None else rotation.astype(np.float32),
     )
 
 
@@ -122,3 +129,9 @@ def _is_image(image: object) -> bool:
     if not isinstance(image, np.ndarray) or image.dtype != np.uint8:
         return False
     return image.ndim == 3 and image.shape[2] == 3
+
+
+def _is_rotation(matrix: object) -> bool:
+    if not isinstance(matrix, np.ndarray):
+        return False
+    return matrix.shape == (3, 3) and matrix.dtype.kind == "f"

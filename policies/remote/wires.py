@@ -2,12 +2,13 @@
 
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args, get_type_hints
 
 import numpy as np
 
+from policies.remote.protocols import Name, Openpi, make_protocol
 from policies.remote.resizing import resize_with_pad
 from sim.errors import UnknownNameError, WhiskerError
 from sim.observation import Observation
@@ -53,10 +54,24 @@ class WireState:
 
 
 @dataclass(frozen=True)
+class WireAction:
+    """Consecutive numbers of an action that have an entry of their own.
+
+    Attributes:
+        key: where a plan has them.
+        n: how many they are.
+    """
+
+    key: KeyPath
+    n: int
+
+
+@dataclass(frozen=True)
 class Wire:
     """Says what a request to a server holds, and what its actions mean.
 
     Attributes:
+        protocol: what the messages have around observation and plan (`policies.remote.protocols`).
         images: the cameras that the policy looks through.
         states: the parts of the state, in order.
         prompt: where the instruction goes; () if the policy reads none.
@@ -64,6 +79,8 @@ class Wire:
         sent_px: (height, width) to which openpi's `resize_with_pad` then scales the images.
         channels: whether an image is sent as (height, width, 3) or as (3, height, width).
         action_dim: numbers of an action.
+        actions: the parts of an action, in order; (): all are under "actions".
+        options: further arguments of the server's policy, with each request.
         n_action_steps: actions of a chunk that are executed by default.
         masks_missing_views: the server can plan without a camera, whose entry is then left out.
         action_mode: as in `policies.policy.PolicySpec`, like the following ones.
@@ -76,6 +93,9 @@ class Wire:
     sent_px: tuple[int, int]
     action_dim: int
     n_action_steps: int
+    protocol: Name = "openpi"
+    actions: tuple[WireAction, ...] = ()
+    options: Mapping[str, Any] = field(default_factory=dict)
     channels: Literal["last", "first"] = "last"
     masks_missing_views: bool = False
     action_mode: Literal["absolute", "delta"] | None = None
@@ -89,29 +109,36 @@ class Wire:
 
     @property
     def state_names(self) -> tuple[str, ...] | None:
-        """Return the names of the state; None if those of a part are not known."""
+        """Return the names of the state; None if those of a part are not known, or it is empty."""
         names = tuple(name for part in self.states for name in part.names)
-        return names if len(names) == self.state_dim else None
+        return names if names and len(names) == self.state_dim else None
 
     @property
     def state_units(self) -> tuple[str, ...] | None:
-        """Return the units of the state; None if those of a part are not known."""
+        """Return the units of the state; None if those of a part are not known, or it is empty."""
         units = tuple(unit for part in self.states for unit in part.units)
-        return units if len(units) == self.state_dim else None
+        return units if units and len(units) == self.state_dim else None
 
-    def make_request(self, observation: Observation) -> dict[str, Any]:
-        """Return the request that asks for a plan from one observation."""
-        request: dict[str, Any] = {}
+    @property
+    def action_parts(self) -> tuple[WireAction, ...]:
+        return self.actions or (WireAction(("actions",), self.action_dim),)
+
+    def write_observation(self, observation: Observation, protocol: Openpi) -> dict[str, Any]:
+        """Return an observation under the keys of the server."""
+        written: dict[str, Any] = {}
         for image in self.images:
             if image.camera in observation.images:
-                _insert(request, image.key, self._convert(observation.images[image.camera]))
+                converted = self._convert(observation.images[image.camera])
+                _insert(written, image.key, protocol.write_image(converted))
         begin = 0
         for part in self.states:
-            _insert(request, part.key, observation.state[begin : begin + part.n])
+            numbers = observation.state[begin : begin + part.n]
+            _insert(written, part.key, protocol.write_state(numbers))
             begin += part.n
         if self.prompt:
-            _insert(request, self.prompt, observation.instruction)
-        return request
+            prompt = protocol.write_prompt(observation.instruction, self.prompt)
+            _insert(written, self.prompt, prompt)
+        return written
 
     def _convert(self, image: np.ndarray) -> np.ndarray:
         sent = resize_with_pad(image, *self.sent_px)
@@ -188,6 +215,7 @@ def _check_values(wire: Wire) -> None:
         ("action_dim", wire.action_dim),
         ("n_action_steps", wire.n_action_steps),
         ("n of a state", min((part.n for part in wire.states), default=1)),
+        ("n of an action", min((part.n for part in wire.actions), default=1)),
     ):
         if count < 1:
             raise ValueError(f"{count} as {name}")
@@ -195,6 +223,7 @@ def _check_values(wire: Wire) -> None:
         for words in (part.names, part.units):
             if len(words) not in (0, part.n):
                 raise ValueError(f"{len(words)} names or units for {part.n} numbers of the state")
+    _check_protocol(wire)
     cameras = [image.camera for image in wire.images]
     keys = [image.key for image in wire.images] + [part.key for part in wire.states]
     keys += [wire.prompt] if wire.prompt else []
@@ -202,9 +231,21 @@ def _check_values(wire: Wire) -> None:
         raise ValueError("two entries of one name, or one without a key")
 
 
-def _insert(request: dict[str, Any], path: KeyPath, value: object) -> None:
+def _check_protocol(wire: Wire) -> None:
+    """Raise for what the protocol of a wire does not have."""
+    n_numbers = sum(part.n for part in wire.action_parts)
+    if n_numbers != wire.action_dim:
+        raise ValueError(f"actions of {n_numbers} numbers, but {wire.action_dim} as action_dim")
+    protocol = make_protocol(wire.protocol)
+    for image in wire.images:
+        protocol.check_image_key(image.key)
+    if wire.options and not protocol.takes_options:
+        raise ValueError(f"options, which the protocol {wire.protocol!r} does not have")
+
+
+def _insert(written: dict[str, Any], path: KeyPath, value: object) -> None:
     """Put a value into nested maps."""
     *outer, last = path
     for key in outer:
-        request = request.setdefault(key, {})
-    request[last] = value
+        written = written.setdefault(key, {})
+    written[last] = value

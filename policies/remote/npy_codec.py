@@ -1,0 +1,90 @@
+"""Packs and unpacks messages of GR00T's policy server: msgpack in which arrays are .npy files.
+
+As in `policies.remote.codec`, nothing is unpickled: the elements of an array are plain numbers,
+and its bytes must be as many as its shape says.
+
+Source: Isaac-GR00T, gr00t/policy/server_client.py (N1.6).
+"""
+
+import io
+import math
+from typing import Any
+
+import msgpack
+import numpy as np
+
+from policies.remote.codec import CodecError, check_dtype
+
+# Keys of the map that stands for an array.
+_IS_ARRAY = "__ndarray_class__"
+_FILE = "as_npy"
+_MOST_DIMENSIONS = 8
+
+
+def pack(message: object) -> bytes:
+    """Return a message as bytes.
+
+    Raises:
+        CodecError: an array has another kind of elements than numbers.
+        TypeError: a value is of a type that msgpack does not know.
+    """
+    return msgpack.packb(message, default=_encode)
+
+
+def unpack(frame: bytes) -> Any:
+    """Return the message that the bytes hold; its arrays are read-only.
+
+    Raises:
+        CodecError: the bytes are not such a message.
+    """
+    try:
+        return msgpack.unpackb(frame, object_hook=_decode)
+    except CodecError:
+        raise
+    except (ValueError, TypeError, msgpack.UnpackException) as error:
+        raise CodecError(f"{len(frame)} bytes that are not msgpack ({error})") from error
+
+
+def _encode(value: object) -> dict[str, object]:
+    if not isinstance(value, np.ndarray):
+        raise TypeError(f"{type(value).__name__!r} cannot be sent")
+    check_dtype(value.dtype.str)
+    file = io.BytesIO()
+    np.lib.format.write_array(file, value, allow_pickle=False)
+    return {_IS_ARRAY: True, _FILE: file.getvalue()}
+
+
+def _decode(content: dict) -> Any:
+    if _IS_ARRAY not in content:
+        return content
+    raw = content.get(_FILE)
+    if not isinstance(raw, bytes):
+        raise CodecError("an array without bytes")
+    try:
+        return _read_array(raw)
+    except CodecError:
+        raise
+    except Exception as error:  # numpy evaluates the header, which can fail in many ways
+        raise CodecError(f"an array that is no .npy file ({error})") from error
+
+
+def _read_array(raw: bytes) -> np.ndarray:
+    """Return the array of a .npy file.
+
+    `np.load` would make room for as many numbers as the header claims before it looks for them.
+    """
+    file = io.BytesIO(raw)
+    version = np.lib.format.read_magic(file)
+    if version == (1, 0):
+        shape, is_fortran, dtype = np.lib.format.read_array_header_1_0(file)
+    elif version == (2, 0):
+        shape, is_fortran, dtype = np.lib.format.read_array_header_2_0(file)
+    else:
+        raise CodecError(f"an array of version {version} of the .npy format")
+    check_dtype(dtype.str)
+    if len(shape) > _MOST_DIMENSIONS or any(length < 0 for length in shape):
+        raise CodecError(f"an array of shape {shape}")
+    numbers = raw[file.tell() :]
+    if math.prod(shape) * dtype.itemsize != len(numbers):
+        raise CodecError(f"an array of shape {shape} and {dtype} with {len(numbers)} bytes")
+    return np.frombuffer(numbers, dtype).reshape(shape, order="F" if is_fortran else "C")
