@@ -3,6 +3,8 @@
 They need the extra and its assets, as `tests/test_sim_simpler.py` does.
 """
 
+from contextlib import closing
+
 import imageio.v3 as iio
 import numpy as np
 import pytest
@@ -12,7 +14,10 @@ from policies.config import PolicyConfig
 from policies.native.native_checkpoint import open_native_checkpoint
 from policies.native.pi_zero_statistics import read_statistics
 from tests.native_checkpoints import save_open_pi_zero, save_spatial_vla
+from tests.runs import assert_same_arrays
 from viz.cli import main as whiskers
+from viz.event_board import EventBoard
+from viz.run_branches import RunBranches
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("simpler", "one_thread")]
 
@@ -56,6 +61,19 @@ def test_open_pi_zero_observes_acts_and_is_drawn(eval_here, run_here, tmp_path):
     rows, columns = np.nonzero(is_plan)
     assert len(rows) > 50
     assert columns.mean() > 500 and rows.mean() < 500
+
+
+@pytest.mark.exhaustive
+def test_a_branch_goes_on_by_replay_as_what_was_recorded(eval_here, tmp_path):
+    checkpoint = save_open_pi_zero(tmp_path, words=["carrot"])
+    run, row = evaluate(eval_here, tmp_path, "open_pi_zero", checkpoint, "--max-steps 8")
+    with closing(RunBranches(EventBoard(), run)) as branches:
+        branches.command({"command": "branch", "key": f"{ENV}/0", "prediction": 1})
+        branches.wait()
+        assert not branches.board.status["message"], branches.board.status
+    (kept,) = run.branches
+    assert kept.branch.at_step == 4
+    assert_same_arrays(run.load_arrays(kept), run.load_arrays(row))
 
 
 @pytest.mark.exhaustive

@@ -5,6 +5,8 @@ They need the extra and its assets:
 """
 
 import json
+import subprocess
+import sys
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -180,6 +182,29 @@ def test_the_contract_is_kept(simpler):
     assert {"snapshot", "reset", "simulate_ee_path", "drawable"} <= {
         c.name for c in checks if c.verdict == "ok"
     }
+
+
+@pytest.mark.slow
+def test_fingers_and_table_are_as_rough_as_in_the_original(simpler):
+    """ManiSkill has 0.3 everywhere. The scene has a process of its own, as all of them have."""
+    code = (
+        "from sim.simpler_bench.env import SimplerEnv\n"
+        "from sim.simpler_bench.tasks import TASKS\n"
+        "scene = SimplerEnv(TASKS['stack_cube'], {})._scene\n"
+        "for entity in scene.scene.sub_scenes[0].entities:\n"
+        "    for part in entity.components:\n"
+        "        for shape in getattr(part, 'collision_shapes', ()):\n"
+        "            material = shape.physical_material\n"
+        "            print('|', entity.name, material.static_friction, material.dynamic_friction,\n"
+        "                  round(shape.patch_radius, 3), round(shape.min_patch_radius, 3))\n"
+    )
+    printed = subprocess.check_output([sys.executable, "-c", code], text=True)
+    lines = [line.split()[1:] for line in printed.splitlines() if line.startswith("|")]
+    frictions = {name: list(map(float, numbers)) for name, *numbers in lines}
+    rough = [2.0, 2.0, 0.01, 0.01]
+    assert frictions["left_finger_link"] == frictions["right_finger_link"] == rough
+    assert frictions["scene-0_arena"][:2] == frictions["wrist_link"][:2] == [1.0, 1.0]
+    assert frictions["scene-0_baked_green_cube_3cm"][:2] == [0.5, 0.5]
 
 
 EXHAUSTIVE = [pytest.mark.exhaustive]

@@ -10,7 +10,12 @@ import numpy as np
 import sapien
 import torch
 from mani_skill.envs.tasks.digital_twins.bridge_dataset_eval import put_on_in_scene
-from mani_skill.utils.structs.types import SceneConfig, SimConfig
+from mani_skill.utils.structs.types import (
+    DefaultMaterialsConfig,
+    SceneConfig,
+    SimConfig,
+)
+from sapien.physx import PhysxMaterial
 from scipy.spatial.transform import Rotation
 
 from sim.arrays import Action
@@ -33,6 +38,12 @@ _CONTACTS = SceneConfig(
     enable_pcm=False,
     solver_position_iterations=25,
 )
+# SimplerEnv's friction of the table and of the arm. ManiSkill has 0.3.
+_SURFACES = DefaultMaterialsConfig(static_friction=1.0, dynamic_friction=1.0, restitution=0.0)
+# The fingers hold better, also against turning. ManiSkill's are as smooth as its table.
+_FINGERS = ("left_finger_link", "right_finger_link")
+_FINGER_FRICTION = 2.0
+_FINGER_PATCH_M = 0.01
 _EGGPLANT_YAW_RAD = (0.0, np.pi / 4, -np.pi / 4)
 
 
@@ -71,6 +82,7 @@ class _PublishedScene:
             control_freq=CONTROL_FREQ_HZ,
             spacing=20,
             scene_config=_CONTACTS,
+            default_materials_config=_SURFACES,
         )
 
     def _load_scene(self: Any, options: dict) -> None:
@@ -81,6 +93,15 @@ class _PublishedScene:
             body = actor._bodies[0]
             body.linear_damping = _DAMPING
             body.angular_damping = _DAMPING
+        self._roughen_fingers()
+
+    def _roughen_fingers(self: Any) -> None:
+        rough = PhysxMaterial(_FINGER_FRICTION, _FINGER_FRICTION, 0.0)
+        for name in _FINGERS:
+            for shape in self.agent.robot.links_map[name]._objs[0].collision_shapes:
+                shape.physical_material = rough
+                shape.patch_radius = _FINGER_PATCH_M
+                shape.min_patch_radius = _FINGER_PATCH_M
 
     def _settle(self: Any, t: float = _FREE_S) -> None:
         """Let the objects fall as SimplerEnv does, in place of ManiSkill's shorter settling.
