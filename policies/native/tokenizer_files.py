@@ -1,5 +1,6 @@
 """Loads the tokenizer that belongs to a checkpoint."""
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,9 @@ def load_tokenizer(checkpoint: NativeCheckpoint, published: str) -> Any:
     folders = (checkpoint.folder / "tokenizer", checkpoint.folder)
     found = [folder for folder in folders if any((folder / name).is_file() for name in _FILES)]
     source: str | Path = found[0] if found else published
+    # transformers warns of an unknown type in config.json, which the tokenizer does not need.
+    disabled_before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
     try:
         # transformers runs no code of the folder: remote code is not trusted by default.
         return AutoTokenizer.from_pretrained(str(source), local_files_only=True)
@@ -38,3 +42,5 @@ def load_tokenizer(checkpoint: NativeCheckpoint, published: str) -> Any:
             got=" ".join(got.split()),
             hint=f"Copy tokenizer.json and tokenizer_config.json of {published} there.",
         ) from error
+    finally:
+        logging.disable(disabled_before)
