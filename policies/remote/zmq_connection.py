@@ -80,7 +80,7 @@ class ZmqConnection:
         try:
             described = self._exchange(socket, pack(_DESCRIBE), self.limits.greeting_s)
         except BrokenError as error:
-            raise self._error("a first reply", describe_error(error)) from error
+            raise self._error("a first reply", f"none: {describe_error(error)}") from error
         metadata = {_METADATA: described}
         if self.metadata and metadata != self.metadata:
             socket.close()

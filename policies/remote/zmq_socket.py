@@ -120,7 +120,7 @@ class ZmqSocket:
             elif event in _HANDSHAKE_FAILED:
                 raise BrokenError("an answer that is not of ZMQ")
             elif event == zmq.Event.DISCONNECTED:
-                raise BrokenError("it closed the connection")
+                raise BrokenError("one that closed the connection")
             elif event == zmq.Event.CLOSED and not is_listening:
                 raise UnreachableError("no process that listens there")
         raise SilentError(f"no handshake within {limit_s:g} s")
