@@ -123,7 +123,8 @@ def _compare(context: CheckContext, reference: Reference) -> Findings:
     bug = swapped_gripper_bug(context)
     swapped = undo_in_plans(chunks, reference, bug, range(len(chunks)))
     is_swapped = _fits_swapped(context, reference, plans, swapped[:, : context.n_compared])
-    yield _check_gripper(context, reference, plans, is_swapped)
+    if context.action.gripper_index is not None:
+        yield _check_gripper(context, reference, plans, is_swapped)
     if is_swapped:
         chunks = swapped
         plans = chunks[:, : context.n_compared]
@@ -223,6 +224,8 @@ def _fits_swapped(
 ) -> bool:
     """Return whether the planned gripper fits the expert's far better with its ends swapped."""
     g = context.action.gripper_index
+    if g is None:
+        return False
     expert = reference.future(plans.shape[1])
     error = np.abs(plans - expert)[..., g].mean()
     error_swapped = np.abs(swapped - expert)[..., g].mean()
