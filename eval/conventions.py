@@ -78,7 +78,7 @@ def _compare_grippers(
     declared = policy.gripper_range
     action = env.action
     gripper = adapters.gripper_range or (action.gripper_closed, action.gripper_open)
-    if declared is None or tuple(declared) == tuple(gripper):
+    if action.gripper_index is None or declared is None or tuple(declared) == tuple(gripper):
         return
     closed, opened = declared
     advice = f"Give --gripper-range {closed:g} {opened:g}." if closed != opened else ""

@@ -28,7 +28,9 @@ def find_closing_commands(
     action: Float[np.ndarray, "*shape action_dim"],
     spec: ActionSpec,
 ) -> Bool[np.ndarray, "*shape"]:
-    """Return which actions command the gripper closed."""
+    """Return which actions command the gripper closed; none if the tool has no gripper."""
+    if spec.gripper_index is None:
+        return np.zeros(action.shape[:-1], dtype=bool)
     return find_opening(action, spec) < spec.gripper_closes_below
 
 

@@ -32,6 +32,7 @@ def check_fit(
     training = training or TrainingRecord()
     _check_widths(policy, env, adapters, training)
     _check_gripper_range(adapters)
+    _check_has_gripper(env, adapters)
     _check_differences_once(policy, env, adapters)
     if adapters.calibration is not None:
         check_calibration(adapters.calibration, env)
@@ -80,6 +81,23 @@ def _check_gripper_range(adapters: Adapters) -> None:
             "--gripper-range",
             expected="two different values, for closed and for open",
             got=f"{closed:g} {open_:g}",
+        )
+
+
+def _check_has_gripper(env: EnvSpec, adapters: Adapters) -> None:
+    """Raise if a gripper that the environment's tool does not have is adapted."""
+    given = {
+        "--gripper-range": adapters.gripper_range is not None,
+        "--gripper-offset": adapters.gripper_offset != 0,
+        "--gripper-min": adapters.gripper_min is not None,
+    }
+    flags = [flag for flag, is_given in given.items() if is_given]
+    if env.action.gripper_index is None and flags:
+        raise WhiskerError(
+            f"{flags[0]} in {env.name!r}",
+            expected="an environment whose tool has a gripper",
+            got=f"actions without one ({', '.join(env.action.names)})",
+            hint=f"Leave {' and '.join(flags)} out.",
         )
 
 

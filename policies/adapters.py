@@ -208,10 +208,12 @@ class AdaptedPolicy:
             is_difference = "delta" in (adapters.policy_actions, spec.mode)
             convert = joints.convert_differences if is_difference else joints.to_env
             actions = convert(actions)
-        gripper = self._adapt_gripper(actions[..., spec.gripper_index].copy())
+        planned = actions.copy()
         if adapters.policy_actions == "delta" and spec.mode == "absolute":
             actions += states[..., : spec.dim]
-        actions[..., spec.gripper_index] = gripper
+        if spec.gripper_index is not None:
+            gripper = self._adapt_gripper(planned[..., spec.gripper_index])
+            actions[..., spec.gripper_index] = gripper
         return actions.astype(np.float32)
 
     def _adapt_gripper(self, target: Float32[np.ndarray, "*plan"]) -> Float32[np.ndarray, "*plan"]:
@@ -244,6 +246,8 @@ class AdaptedPolicy:
 
 def find_gripper_in_state(state_names: Sequence[str], action: ActionSpec) -> int | None:
     """Return the index of the action's gripper in the state; None if the state does not have it."""
+    if action.gripper_index is None:
+        return None
     name = action.names[action.gripper_index]
     return state_names.index(name) if name in state_names else None
 

@@ -43,7 +43,8 @@ class ActionSpec:
         rotation_frame: frame of a rotation vector w: the robot's base or (only for deltas) the
             tool. A delta turns R into exp(w) R in the base frame and into R exp(w) in the tool
             frame. Positions and their deltas are always along the base's axes.
-        gripper_index: dimension of the gripper.
+        gripper_index: dimension of the gripper; None if the tool has none, such as a wiper. The
+            numbers of a gripper then mean nothing.
         gripper_closed: value at which the gripper is closed.
         gripper_open: value at which it is fully open.
         gripper_closes_below: opening, as a share from closed (0) to open (1), below which a
@@ -57,7 +58,7 @@ class ActionSpec:
     high: tuple[float, ...]
     mode: ActionMode
     rotation: Literal["none", "axis_angle"]
-    gripper_index: int
+    gripper_index: int | None
     gripper_closed: float
     gripper_open: float
     rotation_frame: Literal["none", "base", "tool"] = "none"

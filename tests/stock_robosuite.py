@@ -68,4 +68,6 @@ def images_of(observation):
 def state_of(observation, *, with_objects=False):
     """Return the numbers that robomimic's policies get, in the order of its keys."""
     names = (*PROPRIOCEPTION, "object-state") if with_objects else PROPRIOCEPTION
-    return np.concatenate([observation[name] for name in names]).astype(np.float32)
+    # The tool of Wipe has no fingers.
+    present = [observation[name] for name in names if name in observation]
+    return np.concatenate(present).astype(np.float32)

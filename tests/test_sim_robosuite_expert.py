@@ -13,7 +13,7 @@ from sim.errors import UnknownNameError, WhiskerError
 from sim.robosuite_tasks.env import RobosuiteTaskEnv
 from sim.robosuite_tasks.tasks import TASKS
 
-WITH_EXPERT = ("Lift", "Stack", "PickPlaceCan", "Door")
+WITH_EXPERT = ("Lift", "Stack", "PickPlaceCan", "Door", "Wipe")
 
 
 class Scripted(ScriptedPolicy):
@@ -83,6 +83,8 @@ MISTAKES = [
     ("PickPlaceCan", "open_half_way", Outcome.DROPPED_DURING_TRANSPORT, "over_goal", Event.LET_GO),
     ("Door", "never_turn", Outcome.TIMEOUT, "unlatched", Event.STALLED),
     ("Door", "stop_half_way", Outcome.TIMEOUT, "opened", Event.STALLED),
+    ("Wipe", "never_press", Outcome.TIMEOUT, "begun", Event.STALLED),
+    ("Wipe", "stop_half_way", Outcome.TIMEOUT, "cleaned", Event.STALLED),
 ]
 
 
@@ -92,7 +94,7 @@ def test_a_planted_mistake_gets_its_outcome(
 ):
     _, row = run(world(name), 2, failure_mode, max_steps=160)
     assert (row.outcome, row.failed_stage, row.decisive_event) == (outcome, failed_stage, event)
-    assert not row.success and row.goal_kind in ("lift", "stack", "door", None)
+    assert not row.success and row.goal_kind in ("lift", "stack", "door", "wipe", None)
 
 
 def test_a_failure_mode_that_does_not_exist_or_does_not_apply_is_named(world):

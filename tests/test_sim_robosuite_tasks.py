@@ -8,6 +8,10 @@ from numpy.random import default_rng
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy.spatial.transform import Rotation
 
+from eval.grasps import find_closing_commands
+from eval.preflight import check_fit
+from policies.adapters import Adapters
+from policies.baselines import RandomPolicy
 from sim.check_env import check_env
 from sim.contract_trial import bits_of, read
 from sim.errors import UnknownNameError, WhiskerError
@@ -44,9 +48,9 @@ def blind():
         yield env
 
 
-def random_actions(n_steps, seed=0):
+def random_actions(n_steps, seed=0, dim=7):
     """Return actions of which some exceed the controller's range; the gripper has both signs."""
-    return default_rng(seed).normal(0, 0.6, (n_steps, 7)).astype(np.float32)
+    return default_rng(seed).normal(0, 0.6, (n_steps, dim)).astype(np.float32)
 
 
 def assert_same_moment(env, stock, observation, *, images):
@@ -72,11 +76,58 @@ def test_episodes_equal_those_of_the_stock_environment(name):
             observation = begin_stock_episode(stock, name, episode_index)
             env.reset(episode_index)
             assert_same_moment(env, stock, observation, images=True)
-            for step, action in enumerate(random_actions(2 * CHUNK, episode_index), start=1):
+            actions = random_actions(2 * CHUNK, episode_index, env.spec.action.dim)
+            for step, action in enumerate(actions, start=1):
                 observation, *_ = step_stock_env(stock, action)
                 assert env.step(action).success == stock._check_success()
                 assert_same_moment(env, stock, observation, images=step % CHUNK == 0)
     close_stock_env(stock)
+
+
+@pytest.mark.slow
+def test_the_markers_of_wipe_disappear_as_in_the_stock_environment():
+    """Images, states and the wiped markers are equal while the tool follows the markers.
+
+    A restored snapshot continues in another episode, with the markers that were left.
+    """
+    stock = make_stock_env("Wipe")
+    with closing(make("Wipe", has_object_state=True)) as env:
+        observation = begin_stock_episode(stock, "Wipe", 4)
+        env.reset(4)
+        expert = env.make_expert()
+        for step in range(1, 4 * CHUNK + 1):
+            action = expert.action().astype(np.float32)
+            observation, *_ = step_stock_env(stock, action)
+            env.step(action)
+            assert count_markers_left(env) == 100 - len(stock.wiped_markers)
+            assert_same_moment(env, stock, observation, images=step % CHUNK == 0)
+        close_stock_env(stock)
+        assert 0 < count_markers_left(env) < 90
+        assert env.progress()[0].measures["force_n"] > 1.0
+        snapshot = env.snapshot()
+        env.reset(1)
+        assert count_markers_left(env) == 100
+        env.restore(snapshot)
+        assert_array_equal(env.snapshot(), snapshot)
+        for camera, image in images_of(observation).items():
+            assert_array_equal(env.observe().images[camera], image)
+
+
+def test_wipe_has_no_gripper():
+    """A policy's gripper cannot be adapted to it, and nothing commands one closed."""
+    with closing(make("Wipe", {})) as env:
+        spec = env.spec
+        assert spec.action.names == ("x", "y", "z", "rx", "ry", "rz")
+        assert spec.action.gripper_index is None and len(env.state()) == 7
+        assert not find_closing_commands(random_actions(3, dim=6), spec.action).any()
+        adapters = Adapters(gripper_range=(1.0, -1.0), gripper_offset=0.1)
+        said = "--gripper-range in 'robosuite/Wipe': expected an environment whose tool has a grip"
+        with pytest.raises(WhiskerError, match=said):
+            check_fit(RandomPolicy(env).spec, spec, adapters)
+
+
+def count_markers_left(env):
+    return env.progress()[0].measures["markers_left"]
 
 
 def test_absolute_actions_equal_those_of_the_stock_environment():

@@ -78,7 +78,8 @@ def _advise_on_differences(context: CheckContext) -> str:
         "as the preprocessor's counterpart is"
     )
     # The adapter of --policy-actions adds the state to all but the gripper.
-    if absolute == [spec.gripper_index]:
+    gripper = [] if spec.gripper_index is None else [spec.gripper_index]
+    if absolute == gripper:
         return f"{hint}, or say --policy-actions delta."
     return f"{hint}."
 

@@ -5,6 +5,8 @@ episode. If its plans agree with the expert once, say, its images are flipped ba
 that bug. If they disagree and no known bug explains it, the finding says where they disagree.
 """
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from eval.doctor.bug_search import find_bug, has_time_for_observation_bugs, undo_in_plans
@@ -118,15 +120,20 @@ def _compare(context: CheckContext, reference: Reference) -> Findings:
         f"differs from the scripted expert by {own:.2f} of its standard deviation, "
         f"over {len(plans)} moments"
     )
-    swap = swapped_gripper_bug(context)
-    swapped = undo_in_plans(chunks, reference, swap, range(len(chunks)))
-    is_swapped = _fits_swapped(context, reference, plans, swapped[:, : context.n_compared])
-    yield _check_gripper(context, reference, plans, is_swapped)
-    if is_swapped:
-        chunks = swapped
-        plans = chunks[:, : context.n_compared]
-        own = compute_disagreement(plans, reference)
-        evidence += f"; {own:.2f} once open and closed of the gripper are swapped"
+    if context.action.gripper_index is not None:
+        swapped = undo_in_plans(
+            chunks,
+            reference,
+            swapped_gripper_bug(context),
+            range(len(chunks)),
+        )
+        is_swapped = _fits_swapped(context, reference, plans, swapped[:, : context.n_compared])
+        yield _check_gripper(context, reference, plans, is_swapped)
+        if is_swapped:
+            chunks = swapped
+            plans = chunks[:, : context.n_compared]
+            own = compute_disagreement(plans, reference)
+            evidence += f"; {own:.2f} once open and closed of the gripper are swapped"
     worst, difference = find_worst_moment(plans, reference)
     if own < AGREES and difference < STANDS_OUT:
         yield fine("agreement", "plans what the scripted expert does", evidence)
@@ -147,22 +154,33 @@ def _compare(context: CheckContext, reference: Reference) -> Findings:
     elif own < AGREES_FAIRLY:
         yield unknown("agreement", _FAIRLY, evidence)
     else:
-        evidence += f"; {describe_disagreement(plans, reference, context.action.names)}"
         # With these inputs of another moment, the plans get no worse.
         unhelpful = [
             name for name, use in uses.items() if compute_disagreement(use.plans, reference) < own
         ]
+        evidence += f"; {describe_disagreement(plans, reference, context.action.names)}"
         if unhelpful:
             evidence += f"; no worse with another moment's {' or '.join(unhelpful)}"
-        finding = "the policy does not plan what the scripted expert does"
-        if own > LIKE_THE_MEAN:
-            finding = "the plans have little to do with what the scripted expert does"
-        hint = _UNEXPLAINED
-        if not has_time_for_observation_bugs(context, reference):
-            hint = _NOT_ALL_TRIED.format(context.prediction_s)
-        if dead_cameras:
-            hint = f"Repair {' and '.join(dead_cameras)} first: see 'pictures'."
-        yield warn("agreement", finding, evidence, hint)
+        yield _make_unexplained(context, reference, own, evidence, dead_cameras)
+
+
+def _make_unexplained(
+    context: CheckContext,
+    reference: Reference,
+    own: float,
+    evidence: str,
+    dead_cameras: Mapping[str, str],
+) -> Finding:
+    """Return the finding on a disagreement that no known bug explains."""
+    finding = "the policy does not plan what the scripted expert does"
+    if own > LIKE_THE_MEAN:
+        finding = "the plans have little to do with what the scripted expert does"
+    hint = _UNEXPLAINED
+    if not has_time_for_observation_bugs(context, reference):
+        hint = _NOT_ALL_TRIED.format(context.prediction_s)
+    if dead_cameras:
+        hint = f"Repair {' and '.join(dead_cameras)} first: see 'pictures'."
+    return warn("agreement", finding, evidence, hint)
 
 
 def _check_gripper(

@@ -37,6 +37,8 @@ def check_gripper_range(
     """
     spec = context.action
     g = spec.gripper_index
+    if g is None:
+        return
     own = context.adapters.gripper_range or (spec.gripper_closed, spec.gripper_open)
     evidence = (
         f"trained on {low[g]:.3g} to {high[g]:.3g}, here closed is {own[0]:g} and open {own[1]:g}"
@@ -60,7 +62,7 @@ def check_gripper_range(
             evidence,
         )
     elif spec.gripper_is_binary:
-        yield _check_binary_gripper(context, stats, own)
+        yield _check_binary_gripper(context, stats, g, own)
     elif _is_another_range(low[g], high[g], own):
         closed, open_ = _guess_gripper_range(low[g], high[g])
         yield fail(
@@ -95,11 +97,12 @@ def _is_another_range(low: float, high: float, own: Range) -> bool:
 def _check_binary_gripper(
     context: CheckContext,
     stats: FeatureStats,
+    index: int,
     own: Range,
 ) -> Finding:
     """Compare the two commands of the training with those that close and open this gripper."""
     spec = context.action
-    low, high = _find_two_values(stats, spec.gripper_index, own)
+    low, high = _find_two_values(stats, index, own)
     evidence = (
         f"trained on {low:.3g} and {high:.3g}; here {own[0]:g} closes, {own[1]:g} opens, "
         "and their middle does nothing"

@@ -14,7 +14,7 @@ from jaxtyping import Float, Float64
 
 from sim.arrays import Rotation
 
-ControlState = Float64[np.ndarray, "14"]
+ControlState = Float64[np.ndarray, " n"]
 
 # The first 6 numbers of an action move the arm: position and rotation. The rest is the gripper.
 _N_ARM = 6
@@ -43,7 +43,8 @@ class PandaArm:
         self.qpos = np.array(robot._ref_joint_pos_indexes)
         self._arm_actuators = np.array(robot._ref_joint_actuator_indexes)
         self._torque_limits = robot.torque_limits
-        self._gripper_actuators = np.array(robot._ref_joint_gripper_actuator_indexes)
+        # A wiping tool has no actuators, and an empty array would be one of floats.
+        self._gripper_actuators = np.array(robot._ref_joint_gripper_actuator_indexes, dtype=int)
         low, high = model.actuator_ctrlrange[self._gripper_actuators].T
         self._gripper_middle = 0.5 * (high + low)
         self._gripper_half_range = 0.5 * (high - low)
@@ -60,7 +61,7 @@ class PandaArm:
 
     def drive(
         self,
-        action: Float[np.ndarray, "7"],
+        action: Float[np.ndarray, " action_dim"],
         *,
         is_new: bool,
     ) -> None:
@@ -87,10 +88,11 @@ class PandaArm:
     def control_state(self) -> ControlState:
         """Return the controller state that MuJoCo's state lacks and that affects the future.
 
-        It holds the gripper command (2), the goal position (3) and the goal rotation (9).
+        It holds the gripper command (2; none without a gripper), the goal position (3) and the goal
+        rotation (9).
         """
         controller = self._robot.controller
-        gripper = np.broadcast_to(self._robot.gripper.current_action, 2)
+        gripper = np.broadcast_to(self._robot.gripper.current_action, len(self._gripper_actuators))
         return np.concatenate(
             [gripper, controller.goal_pos, np.ravel(controller.goal_ori)], dtype=np.float64
         )
@@ -98,9 +100,10 @@ class PandaArm:
     @control_state.setter
     def control_state(self, value: ControlState) -> None:
         controller = self._robot.controller
-        self._robot.gripper.current_action = value[:2].copy()
-        controller.goal_pos = value[2:5].copy()
-        controller.goal_ori = value[5:].reshape(3, 3).copy()
+        gripper, position, rotation = np.split(value, [-12, -9])
+        self._robot.gripper.current_action = gripper.copy()
+        controller.goal_pos = position.copy()
+        controller.goal_ori = rotation.reshape(3, 3).copy()
 
     @property
     def tool_rotation(self) -> Rotation:

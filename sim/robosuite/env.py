@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import mujoco
 import numpy as np
-from jaxtyping import Float64
+from jaxtyping import Float64, Int64
 
 from sim.arrays import Action, ProjectionMatrix, SnapshotVector, StateVector
 from sim.env import LooseObject, Progress, StepResult
@@ -68,7 +68,9 @@ class RobosuiteEnv(ModelEnv, ABC):
         self._arm = PandaArm(robot, self.model, self.data)
         self._tool = robot.eef_site_id
         self._hand_body = self.model.body(robot.robot_model.eef_name).id
-        self._finger_qpos = np.array(robot._ref_gripper_joint_pos_indexes)
+        # Empty for a tool without fingers.
+        self._finger_qpos = np.array(robot._ref_gripper_joint_pos_indexes or [], dtype=int)
+        self._vanishing_geoms = self._find_vanishing_geoms()
         self._free_joints = FreeJoints(self.model)
 
     def _set_task(
@@ -106,6 +108,13 @@ class RobosuiteEnv(ModelEnv, ABC):
     @abstractmethod
     def _after_physics(self) -> None:
         """Update what the task itself changes after the physics, such as the glow of a burner."""
+
+    def _act_on_scene(self) -> None:
+        """Change what the task itself changes after a control step, before success is checked."""
+
+    def _find_vanishing_geoms(self) -> Int64[np.ndarray, " geom"]:
+        """Return the ids of the geoms that the task makes invisible."""
+        return np.zeros(0, dtype=int)
 
     def observe(self) -> Observation:
         rotation = None if self._relative else self._arm.tool_rotation
@@ -146,18 +155,19 @@ class RobosuiteEnv(ModelEnv, ABC):
         self._clock.time_s = float(clock[0])
         self._clock.sampled = bool(clock[1])
         self._goals_met = met.astype(bool)
-        for goal in self._goals:
-            n = len(goal.start)
-            goal.start = starts[:n].copy()
-            starts = starts[n:]
         self.sample = Sample(*(part.copy() for part in sample))
         # Capture the images of the sample again, from a state that is then overwritten.
         self.data.qpos[:] = self.sample.qpos
         model.site_rgba[:, 3] = self.sample.site_alpha
+        model.geom_rgba[self._vanishing_geoms, 3] = self.sample.geom_alpha
         mujoco.mj_kinematics(model, self.data)
         mujoco.mj_camlight(model, self.data)
         self._renderer.capture(self.data)
         super().restore(state)
+        for goal in self._goals:
+            n = len(goal.start)
+            goal.start = starts[:n].copy()
+            starts = starts[n:]
         self._after_physics()
         if not self._relative:
             # Older snapshots lack it. The rotation then is one physics step younger.
@@ -269,6 +279,7 @@ class RobosuiteEnv(ModelEnv, ABC):
             mujoco.mj_step2(model, data)
             if self._clock.tick():
                 self._take_sample(qpos_shown)
+        self._act_on_scene()
         self._goals_met = self._check_goals()
         self._after_physics()
         # Bring the positions up to date with the state, as `restore` does.
@@ -283,6 +294,7 @@ class RobosuiteEnv(ModelEnv, ABC):
             gripper_qpos=data.qpos[self._finger_qpos],
             qpos=qpos,
             site_alpha=self.model.site_rgba[:, 3].astype(np.float64),
+            geom_alpha=self.model.geom_rgba[self._vanishing_geoms, 3].astype(np.float64),
             object_state=self._measure_objects(),
         )
         self._renderer.capture(data)

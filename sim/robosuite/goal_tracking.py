@@ -33,7 +33,7 @@ class GoalTracker(Protocol):
 
     @property
     def start(self) -> Float64[np.ndarray, " n"]:
-        """Return what `begin` measured."""
+        """Return what `begin` measured, and what else the goal remembers of its episode."""
 
     @start.setter
     def start(self, value: Float64[np.ndarray, " n"]) -> None: ...

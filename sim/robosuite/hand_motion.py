@@ -80,7 +80,7 @@ class HandMotion:
         self.rotation = pointing_down(np.pi / 2)
         self.target = np.zeros(3)
 
-    def action(self) -> Float64[np.ndarray, "7"]:
+    def action(self) -> Float64[np.ndarray, " action_dim"]:
         """Return the action towards the target.
 
         Under absolute control it is the pose that the relative action asks for.
@@ -95,7 +95,8 @@ class HandMotion:
                 Rotation.from_rotvec(ROTATION_UNIT_RAD * turn)
                 * Rotation.from_matrix(self._scene.hand_rotation())
             ).as_rotvec()
-        return np.concatenate([step, turn, [self.gripper]])
+        has_gripper = self._scene.env.spec.action.gripper_index is not None
+        return np.concatenate([step, turn, [self.gripper] if has_gripper else []])
 
     def travel(
         self,

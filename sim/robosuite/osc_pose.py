@@ -44,6 +44,8 @@ def make_action_spec(
     control: ActionMode,
     reach_low_m: _Position,
     reach_high_m: _Position,
+    *,
+    has_gripper: bool = True,
 ) -> ActionSpec:
     """Return the meaning of an action.
 
@@ -51,6 +53,7 @@ def make_action_spec(
         control: "absolute" is robosuite's `control_delta=False`, which diffusion policy uses.
         reach_low_m: lower bounds of absolute targets: of the space that the arm can reach, world.
         reach_high_m: the upper bounds.
+        has_gripper: whether the last number is a gripper's command. A wiping tool has no gripper.
     """
     if control == "delta":
         units = (f"{POSITION_UNIT_M} m",) * 3 + (f"{ROTATION_UNIT_RAD} rad",) * 3
@@ -60,15 +63,16 @@ def make_action_spec(
         units = ("m",) * 3 + ("rad",) * 3
         low = (*reach_low_m, *(-pi,) * 3)
         high = (*reach_high_m, *(pi,) * 3)
+    n = 7 if has_gripper else 6
     return ActionSpec(
-        names=ACTION_NAMES,
-        units=(*units, "-1 open, 1 closed"),
-        low=(*low, GRIPPER_OPEN),
-        high=(*high, GRIPPER_CLOSED),
+        names=ACTION_NAMES[:n],
+        units=(*units, "-1 open, 1 closed")[:n],
+        low=(*low, GRIPPER_OPEN)[:n],
+        high=(*high, GRIPPER_CLOSED)[:n],
         mode=control,
         rotation="axis_angle",
         rotation_frame="base",
-        gripper_index=6,
+        gripper_index=6 if has_gripper else None,
         gripper_closed=GRIPPER_CLOSED,
         gripper_open=GRIPPER_OPEN,
         # robosuite's PandaGripper moves by the sign of the command.

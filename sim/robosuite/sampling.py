@@ -51,12 +51,14 @@ class Sample:
         qpos: joint positions in the images. The simulator's state is one physics step younger at
             that moment, as in robosuite.
         site_alpha: opacity of the sites that appear and disappear (a burner's glow).
+        geom_alpha: opacity of the geoms that disappear (a wiped marker); empty for other tasks.
         object_state: robosuite's observation of the objects; empty if the state has none.
     """
 
     ee_pos: Float64[np.ndarray, "3"]
     ee_quat_xyzw: Float64[np.ndarray, "4"]
-    gripper_qpos: Float64[np.ndarray, "2"]
+    gripper_qpos: Float64[np.ndarray, " finger"]
     qpos: Float64[np.ndarray, " nq"]
     site_alpha: Float64[np.ndarray, " site"]
+    geom_alpha: Float64[np.ndarray, " geom"]
     object_state: Float64[np.ndarray, " n"]

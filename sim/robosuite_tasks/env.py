@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float32, Float64
+from jaxtyping import Float32, Float64, Int64
 
 from sim.arrays import ImageSizes, SnapshotVector
 from sim.env import Expert, LooseObject, episode_rng
@@ -26,6 +26,7 @@ from sim.robosuite_tasks.conventions import (
 from sim.robosuite_tasks.demonstrations import DemonstratedStarts, Demonstration
 from sim.robosuite_tasks.progress import make_goal
 from sim.robosuite_tasks.tasks import LOW_DIM, RobosuiteTask
+from sim.robosuite_tasks.wiping import WipeGoal, find_markers
 from sim.spec import ActionMode, CameraSpec, EnvSpec
 
 # robosuite puts the objects that a task does not use at (10, 10, 10).
@@ -36,8 +37,8 @@ class RobosuiteTaskEnv(RobosuiteEnv):
     """Simulates one task of robosuite: a Panda under operational-space control at 20 Hz.
 
     State (9): position of the end effector [m, world], its rotation as a quaternion xyzw, two
-    finger positions [m]. With `has_object_state` robomimic's key `object` follows. Actions are
-    those of `LiberoEnv`.
+    finger positions [m], which Wipe lacks. With `has_object_state` robomimic's key `object`
+    follows. Actions are those of `LiberoEnv`; those of Wipe lack the gripper.
 
     Every reset loads the model anew, since a soft reset of Lift, Stack or Wipe draws another
     initial state. Each episode therefore has its own MuJoCo model.
@@ -105,7 +106,8 @@ class RobosuiteTaskEnv(RobosuiteEnv):
         """Load the model and the first state of a demonstration, as robomimic's `reset_to` does."""
         env = self._env
         # This reset keeps the robot, and with it the command that the gripper had last.
-        env.robots[0].gripper.current_action = np.zeros(2)
+        robot = env.robots[0]
+        robot.gripper.current_action = np.zeros(len(robot._ref_joint_gripper_actuator_indexes))
         env.reset_from_xml_string(env.edit_model_xml(demonstration.model_xml))
         env.sim.reset()
         env.sim.set_state_from_flattened(demonstration.init_state)
@@ -157,6 +159,11 @@ class RobosuiteTaskEnv(RobosuiteEnv):
         return self._env
 
     @property
+    def marker_geoms(self) -> Int64[np.ndarray, " marker"]:
+        """Return the ids of the geoms of the markers that Wipe wipes off."""
+        return self._vanishing_geoms
+
+    @property
     def _controller(self) -> Any:
         return self._env.robots[0].controller
 
@@ -164,7 +171,15 @@ class RobosuiteTaskEnv(RobosuiteEnv):
         return np.array([self._env._check_success()], dtype=bool)
 
     def _after_physics(self) -> None:
-        """Do nothing, because no task here changes anything after the physics."""
+        """Do nothing, because no task here has something that glows."""
+
+    def _act_on_scene(self) -> None:
+        for goal in self._goals:
+            if isinstance(goal, WipeGoal):
+                goal.wipe(self.data)
+
+    def _find_vanishing_geoms(self) -> Int64[np.ndarray, " geom"]:
+        return find_markers(self._env, self.model)
 
     def _measure_objects(self) -> Float64[np.ndarray, " n"]:
         if not self._has_object_state:
@@ -177,19 +192,21 @@ class RobosuiteTaskEnv(RobosuiteEnv):
         goal: Goal,
     ) -> EnvSpec:
         task = self._task
+        proprioception = STATE_NAMES if task.has_gripper else STATE_NAMES[:7]
         objects = self._name_object_state() if self._has_object_state else ()
         return EnvSpec(
             name=self._name,
             task=task.task_name,
             instruction=task.instruction,
             cameras=self._make_cameras(image_sizes),
-            state_names=(*STATE_NAMES, *objects),
+            state_names=(*proprioception, *objects),
             # The numbers of an object are metres, quaternions and radians.
-            state_units=(*STATE_UNITS, *("",) * len(objects)),
+            state_units=(*STATE_UNITS[: len(proprioception)], *("",) * len(objects)),
             action=make_action_spec(
                 "delta" if self._relative else "absolute",
                 REACH_LOW_M,
                 REACH_HIGH_M,
+                has_gripper=task.has_gripper,
             ),
             control_dt_s=self._env.control_timestep,
             physics_dt_s=self._env.model_timestep,

@@ -18,17 +18,26 @@ if TYPE_CHECKING:
 
 LIFT_FAILURE_MODES = ("never_close", "never_lift")
 DOOR_FAILURE_MODES = ("never_turn", "stop_half_way")
+WIPE_FAILURE_MODES = ("never_press", "stop_half_way")
+
+_EVERY_FAILURE_MODE = (
+    PLACE_FAILURE_MODES + LIFT_FAILURE_MODES + DOOR_FAILURE_MODES + WIPE_FAILURE_MODES
+)
 
 # The handle is turned and the door is opened this far.
 _TURN_RAD = 1.45
 _OPEN_RAD = 0.38
 _HALF_OPEN_RAD = 0.15
+# A tool that does not press stays this far above the markers.
+_HOVER_M = 0.06
+# The target is this much inside the table, so that the tool presses.
+_PRESS_M = 0.01
 # A quarter of the bin is this much wider to a side than `Picking` puts an object beside its goal.
 _BESIDE_BIN = 1.1
 
 
 class RobosuiteExpert:
-    """Solves one task: it lifts, stacks, puts into bins and on pegs, or opens the door.
+    """Solves one task: it lifts, stacks, puts into bins and on pegs, opens the door or wipes.
 
     A `failure_mode` spoils one action. The episode then fails in a known way:
 
@@ -38,7 +47,8 @@ class RobosuiteExpert:
         release_beside   missed_goal (in a bin: dropped, if it comes down beyond `near_goal_m`)
         stop_over_goal   timeout, since the object is still held
         never_turn       timeout, since the door is still latched
-        stop_half_way    timeout, since the door is not open far enough
+        stop_half_way    timeout, since the door is not open far enough, or markers are left
+        never_press      timeout, since the tool stays above the table
     """
 
     def __init__(
@@ -50,9 +60,11 @@ class RobosuiteExpert:
         self._failure_mode = failure_mode
         kind = env.spec.goals[0].kind
         modes = {"lift": LIFT_FAILURE_MODES, "door": DOOR_FAILURE_MODES}
+        modes |= {"wipe": WIPE_FAILURE_MODES}
         check_failure_mode(failure_mode, env.spec.name, modes.get(kind, PLACE_FAILURE_MODES))
         scripts = {"lift": self._lift, "stack": self._stack, "insert": self._insert}
         scripts |= {"door": self._open_door, "pick_and_place": self._put_into_bin}
+        scripts |= {"wipe": self._wipe}
         self._solve = scripts[kind]
         self.reset()
 
@@ -62,7 +74,7 @@ class RobosuiteExpert:
         self._picking = Picking(self._scene, self._motion, self._failure_mode)
         self._script = self._run()
 
-    def action(self) -> Float64[np.ndarray, "7"]:
+    def action(self) -> Float64[np.ndarray, " action_dim"]:
         next(self._script)
         return self._motion.action()
 
@@ -151,6 +163,23 @@ class RobosuiteExpert:
         end = _HALF_OPEN_RAD if stops else _OPEN_RAD
         yield from lead_part(scene, self._motion, hinge, 0.0, end, stops_at_end=stops)
 
+    def _wipe(self) -> Motion:
+        """Go down on the nearest marker, and always on to the nearest one that is left."""
+        env = self._env
+        scene = self._scene
+        bodies = env.model.geom_bodyid[env.marker_geoms]
+        hovers = self._failure_mode == "never_press"
+        stops_at = len(bodies) // 2 if self._failure_mode == "stop_half_way" else 0
+        while True:
+            left = bodies[env.model.geom_rgba[env.marker_geoms, 3] > 0]
+            if len(left) <= stops_at:
+                return
+            markers = scene.data.xpos[left]
+            hand = scene.hand_position()
+            nearest = markers[np.linalg.norm(markers - hand, axis=1).argmin()]
+            self._motion.target = nearest + (_HOVER_M if hovers else -_PRESS_M) * UP
+            yield
+
 
 def check_failure_mode(
     failure_mode: str | None,
@@ -163,7 +192,7 @@ def check_failure_mode(
         UnknownNameError: there is no such failure mode; the message has the closest names.
         WhiskerError: other tasks have it.
     """
-    every = dict.fromkeys(PLACE_FAILURE_MODES + LIFT_FAILURE_MODES + DOOR_FAILURE_MODES)
+    every = dict.fromkeys(_EVERY_FAILURE_MODE)
     if failure_mode is None or failure_mode in known:
         return
     if failure_mode not in every:

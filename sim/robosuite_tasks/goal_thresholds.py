@@ -33,6 +33,13 @@ PICK_THRESHOLDS = {
 LIFT_THRESHOLDS = {name: PICK_THRESHOLDS[name] for name in LIFT.thresholds} | {
     "raised_m": Threshold(0.01, "chosen: half of the 2 cm by which the task lifts its cube"),
 }
+# Distance from the middle of the wiping tool to a marker. robosuite wipes a marker off if it is
+# inside the rectangle of the tool's corners (13 cm from corner to corner) and up to 2 cm above it.
+AT_MARKER_M = 0.07
+WIPE_THRESHOLDS = {
+    "stalled": Threshold(0.5, "chosen: markers are counted, so one more is progress"),
+    "stalled_steps": _STALLED_STEPS,
+}
 DOOR_THRESHOLDS = {
     "stalled": Threshold(0.006, "chosen: 2 % of the 0.3 rad of the task, as for LIBERO's joints"),
     "stalled_steps": _STALLED_STEPS,

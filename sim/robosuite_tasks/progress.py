@@ -23,6 +23,7 @@ from sim.robosuite_tasks.goal_thresholds import (
     LIFT_THRESHOLDS,
     UNLATCHED_RAD,
 )
+from sim.robosuite_tasks.wiping import WipeGoal
 
 # robosuite's Lift._check_success.
 _LIFT_M = 0.04
@@ -112,6 +113,7 @@ _TRACKERS: dict[str, Callable[[Any, mujoco.MjModel], GoalTracker]] = {
     "PickPlace": BinGoal,
     "NutAssembly": PegGoal,
     "Door": DoorGoal,
+    "Wipe": WipeGoal,
 }
 
 

@@ -21,11 +21,13 @@ class RobosuiteTask:
         name: name of robosuite's environment.
         instruction: robosuite has none, so this is Whisker's wording.
         camera_names: cameras of the scene.
+        has_gripper: whether the tool has fingers. The one of Wipe has none.
     """
 
     name: str
     instruction: str
     camera_names: tuple[str, ...] = TABLE_CAMERAS
+    has_gripper: bool = True
 
     @property
     def task_name(self) -> str:
@@ -45,6 +47,7 @@ TASKS: Mapping[str, RobosuiteTask] = {
         RobosuiteTask("NutAssemblySquare", "Put the square nut on the square peg."),
         RobosuiteTask("NutAssemblyRound", "Put the round nut on the round peg."),
         RobosuiteTask("Door", "Open the door."),
+        RobosuiteTask("Wipe", "Wipe the table.", has_gripper=False),
     )
 }
 
@@ -56,8 +59,6 @@ REFUSED: Mapping[str, str] = {
     "PickPlaceSingle": _DRAWN,
     "NutAssembly": _SEVERAL,
     "NutAssemblySingle": _DRAWN,
-    "Wipe": "a wiping tool without fingers, so actions of 6 numbers, and goals of its own, which "
-    "are not implemented",
     "TwoArmLift": _TWO_ARMS,
     "TwoArmHandover": _TWO_ARMS,
     "TwoArmPegInHole": _TWO_ARMS,

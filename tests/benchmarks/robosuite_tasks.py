@@ -19,13 +19,13 @@ from sim.robosuite_tasks.tasks import TASKS
 from tests.benchmarks.measuring import cpu_s, make_table
 from tests.stock_robosuite import begin_stock_episode, make_stock_env
 
-NAMES = ("Lift", "Stack", "PickPlaceCan", "NutAssemblySquare", "Door")
+NAMES = ("Lift", "Stack", "PickPlaceCan", "NutAssemblySquare", "Door", "Wipe")
 CHUNK = 8
 N_ROUNDS = 7
 
 
-def make_actions(seed):
-    return np.random.default_rng(seed).uniform(-1, 1, (CHUNK, 7)).astype(np.float32)
+def make_actions(seed, dim):
+    return np.random.default_rng(seed).uniform(-1, 1, (CHUNK, dim)).astype(np.float32)
 
 
 def run_ours(env, actions):
@@ -46,7 +46,7 @@ def measure(name):
     resets = {"ours": [], "stock": []}
     steps = {"ours": [], "stock": []}
     for episode_index in range(N_ROUNDS + 1):
-        actions = make_actions(episode_index)
+        actions = make_actions(episode_index, env.spec.action.dim)
         # The reset of the stock environment renders its first observation, which is the one that
         # ours renders in the chunk.
         rounds = {
