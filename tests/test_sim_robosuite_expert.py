@@ -62,6 +62,7 @@ def test_success_and_its_stages_in_order(world, name):
     assert first == sorted(first) and first[0] > 0 and first[-1] == row.n_steps
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("control", ["absolute"])
 def test_success_under_absolute_control(world, control):
     assert run(world("Lift", control=control), 0)[1].outcome == Outcome.SUCCESS
@@ -76,15 +77,40 @@ def test_nine_of_ten_episodes(world, name):
 
 MISTAKES = [
     ("Lift", "never_close", Outcome.NEVER_PICKED_UP, "grasped", Event.CLOSEST_APPROACH),
-    ("Lift", "never_lift", Outcome.NEVER_PICKED_UP, "lifted", Event.NOT_LIFTED),
-    ("Stack", "never_close", Outcome.NEVER_PICKED_UP, "grasped", Event.CLOSEST_APPROACH),
+    pytest.param(
+        "Lift",
+        "never_lift",
+        Outcome.NEVER_PICKED_UP,
+        "lifted",
+        Event.NOT_LIFTED,
+        marks=pytest.mark.slow,
+    ),
+    pytest.param(
+        "Stack",
+        "never_close",
+        Outcome.NEVER_PICKED_UP,
+        "grasped",
+        Event.CLOSEST_APPROACH,
+        marks=pytest.mark.slow,
+    ),
     ("Stack", "release_beside", Outcome.MISSED_GOAL, "over_goal", Event.LET_GO),
-    ("Stack", "stop_over_goal", Outcome.TIMEOUT, "released", Event.NOT_RELEASED),
+    pytest.param(
+        "Stack",
+        "stop_over_goal",
+        Outcome.TIMEOUT,
+        "released",
+        Event.NOT_RELEASED,
+        marks=pytest.mark.slow,
+    ),
     ("PickPlaceCan", "open_half_way", Outcome.DROPPED_DURING_TRANSPORT, "over_goal", Event.LET_GO),
     ("Door", "never_turn", Outcome.TIMEOUT, "unlatched", Event.STALLED),
-    ("Door", "stop_half_way", Outcome.TIMEOUT, "opened", Event.STALLED),
+    pytest.param(
+        "Door", "stop_half_way", Outcome.TIMEOUT, "opened", Event.STALLED, marks=pytest.mark.slow
+    ),
     ("Wipe", "never_press", Outcome.TIMEOUT, "begun", Event.STALLED),
-    ("Wipe", "stop_half_way", Outcome.TIMEOUT, "cleaned", Event.STALLED),
+    pytest.param(
+        "Wipe", "stop_half_way", Outcome.TIMEOUT, "cleaned", Event.STALLED, marks=pytest.mark.slow
+    ),
 ]
 
 
