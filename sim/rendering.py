@@ -15,6 +15,24 @@ from sim.spec import CameraSpec
 DEPTH_SUFFIX = "_depth"
 
 
+class _Renderer(mujoco.Renderer):
+    """MuJoCo's renderer, whose `close` leaves the other renderers of this process as they are.
+
+    MuJoCo 3.3 frees the GL context first, and its textures and buffers afterwards, by number. In
+    the context that is then the current one, these numbers belong to another renderer, whose images
+    changed from then on.
+    """
+
+    _mjr_context: mujoco.MjrContext | None
+
+    def close(self) -> None:
+        if self._gl_context and self._mjr_context:
+            self._gl_context.make_current()
+            self._mjr_context.free()
+            self._mjr_context = None
+        super().close()
+
+
 class CameraRenderer:
     """Renders the cameras of one model, each in its own size, with one GL context per size.
 
@@ -33,7 +51,7 @@ class CameraRenderer:
         self._cameras = tuple(cameras)
         self._supersampling = supersampling
         self._shadows = shadows
-        self._renderers: dict[tuple[int, int], mujoco.Renderer] = {}
+        self._renderers: dict[tuple[int, int], _Renderer] = {}
         self.gl_renderer = ""
 
     def render(self, data: mujoco.MjData) -> dict[str, Image]:
@@ -56,7 +74,7 @@ class CameraRenderer:
             buffer = self._model.vis.global_
             buffer.offheight = max(buffer.offheight, height_px)
             buffer.offwidth = max(buffer.offwidth, width_px)
-            self._renderers[size] = mujoco.Renderer(self._model, height_px, width_px)
+            self._renderers[size] = _Renderer(self._model, height_px, width_px)
             self.gl_renderer = name_renderer()  # the new renderer's context is the current one
         renderer = self._renderers[size]
         renderer.update_scene(data, camera=camera.name.removesuffix(DEPTH_SUFFIX))

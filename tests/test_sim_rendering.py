@@ -20,6 +20,25 @@ def render(scene, image_sizes):
         return env.observe().images
 
 
+def test_one_that_is_closed_leaves_the_images_of_another_as_they_are():
+    """MuJoCo's own renderer deletes textures by number, in whichever context is current."""
+    first, second = (
+        PickPlace("so101/pick_place", DEFAULT_SCENE, image_sizes=SIZES) for _ in range(2)
+    )
+    images = []
+    for env in (first, second):
+        env.reset(0)
+        images.append(env.observe().images)
+    first.close()
+    with closing(second):
+        for _ in range(3):
+            second.reset(0)
+            images.append(second.observe().images)
+    for seen in images:
+        for camera in SIZES:
+            np.testing.assert_array_equal(seen[camera], images[0][camera])
+
+
 def test_light_meshes_keep_the_look():
     sizes = dict.fromkeys(("overhead_cam", "wrist_cam"), (128, 128))
     light = render(DEFAULT_SCENE, sizes)
