@@ -83,6 +83,13 @@ def _diffusion_encoders(config: Any) -> tuple[str, ...]:
     return tuple(f"diffusion.rgb_encoder.{i}" for i in range(len(config.image_features)))
 
 
+def _clip_encoders(config: Any) -> tuple[str, ...]:
+    encoders = "observation_encoder.vision_encoder"
+    if not config.use_separate_rgb_encoder_per_camera:
+        return (encoders,)
+    return tuple(f"{encoders}s.{i}" for i in range(len(config.image_features)))
+
+
 _SPACE = "mean over space, cameras concatenated"
 _CONCATENATED = "observation steps and cameras concatenated"
 _TOKENS = "mean over the tokens that are not padding"
@@ -109,6 +116,14 @@ EMBEDDING_POINTS: dict[str, EmbeddingPoint] = {
         layout="vector",
         pooling=_CONCATENATED,
         source="diffusion/modeling_diffusion.py, DiffusionModel._prepare_global_conditioning",
+        meaning=_IMAGES,
+    ),
+    "multi_task_dit": EmbeddingPoint(
+        paths=_clip_encoders,
+        fires=lambda config: len(_clip_encoders(config)),
+        layout="map",
+        pooling=_CONCATENATED,
+        source="multi_task_dit/modeling_multi_task_dit.py, ObservationEncoder.encode",
         meaning=_IMAGES,
     ),
     "vqbet": EmbeddingPoint(

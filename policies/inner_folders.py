@@ -21,9 +21,15 @@ _VLM = (
     ("processor_config.json", "preprocessor_config.json"),
     *_TOKENIZER,
 )
+_CLIP = (
+    ("config.json",),
+    ("model.safetensors",),
+)
 INNER_FOLDERS: Mapping[str, tuple[tuple[str, ...], ...]] = {
     "vlm_model_name": _VLM,
     "tokenizer_name": _TOKENIZER,
+    "vision_encoder_name": _CLIP,
+    "text_encoder_name": _CLIP,
 }
 
 

@@ -207,6 +207,15 @@ LEROBOT_TYPES: dict[str, LerobotType] = {
         noise_predictor="diffusion.unet",
         has_fixed_image_size=True,
     ),
+    "multi_task_dit": LerobotType(
+        wrapper="HistoryPolicy",
+        steps=_diffusion_steps,
+        cuts_plan=True,
+        reads_instruction=True,
+        looks_back=True,
+        draws=True,
+        has_fixed_image_size=True,
+    ),
     "vqbet": LerobotType(
         wrapper="HistoryPolicy",
         steps=lambda policy: _all_executed(policy.config.action_chunk_size),

@@ -209,7 +209,8 @@ def _find_info_files(dataset: Settings) -> Iterator[Path]:
 
 def _needs_declared_size(config: Settings) -> bool:
     row = LEROBOT_TYPES[resolve_alias(config["type"])]
-    has_resizing = bool(config.get("crop_shape") or config.get("resize_shape"))
+    resizing = ("crop_shape", "resize_shape", "image_crop_shape", "image_resize_shape")
+    has_resizing = any(config.get(name) for name in resizing)
     return row.has_fixed_image_size and not has_resizing
 
 

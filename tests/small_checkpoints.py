@@ -23,6 +23,7 @@ from tests.small_tokenizers import (
     VLM_IMAGE_PX,
     VLM_PATCH_PX,
     save_byte_tokenizer,
+    save_clip,
     save_fast_processor,
     save_groot_base,
     save_paligemma_tokenizer,
@@ -101,6 +102,25 @@ def save_small_diffusion(folder, **config):
         "num_train_timesteps": 10,
     }
     return _save("diffusion", folder, _features(6, 6, _images(image_px=64)), small | config)
+
+
+def save_small_multi_task_dit(folder, **config):
+    """Save a multi-task diffusion transformer, whose CLIP is in the folder `clip`."""
+    with _seeded():
+        clip = save_clip(folder.resolve() / "clip", IMAGE_PX)
+    small = {
+        "vision_encoder_name": clip,
+        "text_encoder_name": clip,
+        "image_crop_shape": None,
+        "horizon": 8,
+        "n_action_steps": 4,
+        "num_train_timesteps": 10,
+        "hidden_dim": 32,
+        "num_layers": 1,
+        "num_heads": 2,
+        "timestep_embed_dim": 16,
+    }
+    return _save("multi_task_dit", folder, _features(), small | config, _redraw)
 
 
 def save_small_vqbet(folder, **config):
@@ -307,6 +327,7 @@ BUILDERS = {
     "diffusion": save_small_diffusion,
     "gaussian_actor": save_small_gaussian_actor,
     "groot": save_small_groot,
+    "multi_task_dit": save_small_multi_task_dit,
     "pi0": partial(save_small_pi, "pi0"),
     "pi05": partial(save_small_pi, "pi05"),
     "pi0_fast": save_small_pi0_fast,

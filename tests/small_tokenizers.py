@@ -100,6 +100,27 @@ def save_fast_processor(folder):
     return str(folder)
 
 
+def save_clip(folder, image_px):
+    """Save a CLIP with its tokenizer, and return the folder's path as text.
+
+    It stands for openai/clip-vit-base-patch16.
+    """
+    from transformers import CLIPConfig, CLIPModel
+
+    tokenizer = save_byte_tokenizer(folder)
+    narrow = {
+        "hidden_size": 32,
+        "intermediate_size": 32,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "projection_dim": 32,
+    }
+    text = narrow | {"vocab_size": len(tokenizer), "pad_token_id": tokenizer.pad_token_id}
+    vision = narrow | {"image_size": image_px, "patch_size": VLM_PATCH_PX}
+    CLIPModel(CLIPConfig(text_config=text, vision_config=vision)).save_pretrained(folder)
+    return str(folder)
+
+
 def save_smolvlm(
     folder,
     text=None,

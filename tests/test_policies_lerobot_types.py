@@ -275,6 +275,32 @@ def test_the_condition_embedding_fires_once_a_chunk(policy_type, setup, network_
         assert n_tokens > 1
 
 
+@pytest.fixture
+def moved_dit(tmp_path):
+    """Return a multi-task diffusion transformer that was moved, and names its CLIP relatively."""
+    folder = save_small_checkpoint("multi_task_dit", tmp_path / "first")
+    for name in ("config.json", "policy_preprocessor.json"):
+        path = folder / name
+        path.write_text(path.read_text().replace(str(folder / "clip"), "clip"))
+    return folder.rename(tmp_path / "moved")
+
+
+def test_a_moved_transformer_finds_its_clip(moved_dit, small_setup):
+    setup = set_up(make_config(SubjectConfig, checkpoint=str(moved_dit)))
+    expected = small_setup("multi_task_dit")
+    plans = []
+    for each in (setup, expected):
+        plans.append(each.policy.predict([look(each, 0)], [episode_rng("t", 0)])[0])
+    assert_array_equal(*plans)
+    setup.env.close()
+
+
+def test_a_transformer_without_its_clip_is_named(moved_dit):
+    (moved_dit / "clip" / "model.safetensors").unlink()
+    with pytest.raises(WhiskerError, match="a folder 'clip' inside"):
+        set_up(make_config(SubjectConfig, checkpoint=str(moved_dit)))
+
+
 def test_diffusion_has_an_encoder_a_camera_by_default(tmp_path):
     """Diffusion has one encoder per camera by default.
 

@@ -39,7 +39,6 @@ for name in sys.argv[1:]:
 MISSING = {
     "evo1": "huggingface.co",
     "molmoact2": "LocalEntryNotFoundError",
-    "multi_task_dit": "huggingface.co",
     "vla_jepa": "huggingface.co",
     "wall_x": "torchdiffeq",
 }
