@@ -95,10 +95,14 @@ def assert_same_arrays(arrays, other, but_for=()):
 
 
 def rewrite_outcomes(run: Path, outcome: str, n_rows: int | None = None) -> None:
-    """Give every row of a run folder another outcome, or only the first `n_rows`."""
+    """Give every row of a run folder another outcome, or only those of the first `n_rows` episodes.
+
+    With several workers, the file has them in the order in which they ended.
+    """
     file = run / ROWS_FILE
     rows = [json.loads(line) for line in file.read_text().splitlines()]
-    for row in rows[:n_rows]:
+    in_order = sorted(rows, key=lambda row: (row["task"], row["episode_index"]))
+    for row in in_order[:n_rows]:
         row |= {"outcome": outcome, "success": outcome == "success"}
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
