@@ -88,7 +88,7 @@ def test_episodes_equal_those_of_the_stock_environment(name):
 def test_the_markers_of_wipe_disappear_as_in_the_stock_environment():
     """Images, states and the wiped markers are equal while the tool follows the markers.
 
-    A restored snapshot continues in another episode, with the markers that were left.
+    A snapshot that is restored in another episode shows the markers that were left.
     """
     stock = make_stock_env("Wipe")
     with closing(make("Wipe", has_object_state=True)) as env:
