@@ -394,9 +394,9 @@ def test_a_policy_that_does_not_hear_its_instruction_is_named(words_act):
 @pytest.mark.parametrize(
     "name",
     [
-        "images rotated by 180°",
+        pytest.param("images rotated by 180°", marks=pytest.mark.exhaustive),
         "red and blue exchanged",
-        "a tokenizer of as many words",
+        pytest.param("a tokenizer of as many words", marks=pytest.mark.exhaustive),
     ],
 )
 def test_bugs_that_smolvla_shows_at_few_moments_are_named(name, tmp_path):
