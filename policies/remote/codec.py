@@ -9,6 +9,7 @@ must be one of plain numbers, and the bytes must be as many as the shape says.
 
 import math
 import re
+from collections.abc import Callable
 from typing import Any
 
 import msgpack
@@ -19,7 +20,7 @@ _ARRAY = b"__ndarray__"
 _NUMBER = b"__npgeneric__"
 # Booleans, integers and floats, with their byte order and size.
 _DTYPE = re.compile(r"[<>|=]?[biuf][1248]")
-_MOST_DIMENSIONS = 8
+MOST_DIMENSIONS = 8
 
 
 class CodecError(ValueError):
@@ -42,8 +43,17 @@ def unpack(frame: bytes) -> Any:
     Raises:
         CodecError: the bytes are not such a message.
     """
+    return unpack_msgpack(frame, _decode)
+
+
+def unpack_msgpack(frame: bytes, decode_map: Callable[[dict], Any]) -> Any:
+    """Return the message that the bytes hold, with each map as `decode_map` returns it.
+
+    Raises:
+        CodecError: the bytes are not msgpack, or `decode_map` raised it.
+    """
     try:
-        return msgpack.unpackb(frame, object_hook=_decode)
+        return msgpack.unpackb(frame, object_hook=decode_map)
     except CodecError:
         raise
     except (ValueError, TypeError, msgpack.UnpackException) as error:
@@ -81,7 +91,7 @@ def _decode_array(content: dict) -> np.ndarray:
     if not isinstance(raw, bytes) or not isinstance(shape, list):
         raise CodecError("an array without bytes or shape")
     is_shape = all(type(length) is int and length >= 0 for length in shape)
-    if not is_shape or len(shape) > _MOST_DIMENSIONS:
+    if not is_shape or len(shape) > MOST_DIMENSIONS:
         raise CodecError(f"an array of shape {shape}")
     n_bytes = math.prod(shape) * dtype.itemsize
     if n_bytes != len(raw):

@@ -13,12 +13,16 @@ from typing import Any
 import msgpack
 import numpy as np
 
-from policies.remote.codec import CodecError, check_dtype
+from policies.remote.codec import (
+    MOST_DIMENSIONS,
+    CodecError,
+    check_dtype,
+    unpack_msgpack,
+)
 
 # Keys of the map that stands for an array.
 _IS_ARRAY = "__ndarray_class__"
 _FILE = "as_npy"
-_MOST_DIMENSIONS = 8
 
 
 def pack(message: object) -> bytes:
@@ -37,12 +41,7 @@ def unpack(frame: bytes) -> Any:
     Raises:
         CodecError: the bytes are not such a message.
     """
-    try:
-        return msgpack.unpackb(frame, object_hook=_decode)
-    except CodecError:
-        raise
-    except (ValueError, TypeError, msgpack.UnpackException) as error:
-        raise CodecError(f"{len(frame)} bytes that are not msgpack ({error})") from error
+    return unpack_msgpack(frame, _decode)
 
 
 def _encode(value: object) -> dict[str, object]:
@@ -82,7 +81,7 @@ def _read_array(raw: bytes) -> np.ndarray:
     else:
         raise CodecError(f"an array of version {version} of the .npy format")
     check_dtype(dtype.str)
-    if len(shape) > _MOST_DIMENSIONS or any(length < 0 for length in shape):
+    if len(shape) > MOST_DIMENSIONS or any(length < 0 for length in shape):
         raise CodecError(f"an array of shape {shape}")
     numbers = raw[file.tell() :]
     if math.prod(shape) * dtype.itemsize != len(numbers):

@@ -1,4 +1,4 @@
-"""What the connections to all kinds of policy servers share: their limits and their error."""
+"""Defines what the connections to all kinds of policy servers share: interface, limits, error."""
 
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable

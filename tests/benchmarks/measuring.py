@@ -21,6 +21,19 @@ def cpu_s(call):
     return time.process_time() - start
 
 
+def run_chunk(env, actions):
+    """Observe once, as a policy does for a chunk, and execute its actions."""
+    env.observe()
+    for action in actions:
+        env.step(action)
+
+
+def run_stock(stock, actions):
+    """Execute the actions in an environment that renders in every step."""
+    for action in actions:
+        stock.step(action)
+
+
 @dataclass(frozen=True)
 class PythonProcess:
     """Times [s] and output of a Python process that has ended."""

@@ -16,7 +16,7 @@ from rich.progress import track
 
 from sim.robosuite_tasks.env import RobosuiteTaskEnv
 from sim.robosuite_tasks.tasks import TASKS
-from tests.benchmarks.measuring import cpu_s, make_table
+from tests.benchmarks.measuring import cpu_s, make_table, run_chunk, run_stock
 from tests.stock_robosuite import begin_stock_episode, make_stock_env
 
 NAMES = ("Lift", "Stack", "PickPlaceCan", "NutAssemblySquare", "Door", "Wipe")
@@ -26,17 +26,6 @@ N_ROUNDS = 7
 
 def make_actions(seed, dim):
     return np.random.default_rng(seed).uniform(-1, 1, (CHUNK, dim)).astype(np.float32)
-
-
-def run_ours(env, actions):
-    env.observe()
-    for action in actions:
-        env.step(action)
-
-
-def run_stock(stock, actions):
-    for action in actions:
-        stock.step(action)
 
 
 def measure(name):
@@ -50,7 +39,7 @@ def measure(name):
         # The reset of the stock environment renders its first observation, which is the one that
         # ours renders in the chunk.
         rounds = {
-            "ours": (lambda k=episode_index: env.reset(k), lambda a=actions: run_ours(env, a)),
+            "ours": (lambda k=episode_index: env.reset(k), lambda a=actions: run_chunk(env, a)),
             "stock": (
                 lambda k=episode_index: begin_stock_episode(stock, name, k),
                 lambda a=actions: run_stock(stock, a),

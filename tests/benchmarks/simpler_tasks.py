@@ -18,7 +18,7 @@ from rich.progress import track
 
 from sim.simpler_bench.env import SimplerEnv
 from sim.simpler_bench.tasks import TASKS
-from tests.benchmarks.measuring import cpu_s, make_table
+from tests.benchmarks.measuring import cpu_s, make_table, run_chunk, run_stock
 
 TASK = TASKS["carrot_on_plate"]
 STOCK = "PutCarrotOnPlateInScene-v1"
@@ -33,17 +33,6 @@ def make_actions(seed, n):
     return actions
 
 
-def run_ours(env, actions):
-    env.observe()
-    for action in actions:
-        env.step(action)
-
-
-def run_stock(stock, actions):
-    for action in actions:
-        stock.step(action)
-
-
 def measure_round(env, stock, index):
     """Return the times [s] of one round, by name."""
     actions = make_actions(index, CHUNK)
@@ -52,7 +41,7 @@ def measure_round(env, stock, index):
         "stock reset": cpu_s(
             lambda: stock.reset(options={"episode_id": index, "reconfigure": True})
         ),
-        "step": cpu_s(lambda: run_ours(env, actions)) / CHUNK,
+        "step": cpu_s(lambda: run_chunk(env, actions)) / CHUNK,
         "stock step": cpu_s(lambda: run_stock(stock, actions)) / CHUNK,
         "image": cpu_s(env.observe),
         "snapshot": cpu_s(env.snapshot),
