@@ -110,9 +110,6 @@ def _checks_of_episodes(run: Run, rows: Rows) -> list[Check]:
     state_names = env.state_names
     is_baseline = run.description.policy.is_baseline
     n_success = sum(row.success for row in rows)
-    gripper: Check = partial(
-        check_gripper, episodes, action, state_names, n_success, is_baseline=is_baseline
-    )
     checks: list[Check] = [
         partial(check_start_region, rows, find_starts(episodes)),
         partial(check_early_success, rows, episodes, env.control_dt_s),
@@ -123,7 +120,16 @@ def _checks_of_episodes(run: Run, rows: Rows) -> list[Check]:
         partial(check_hand_over, episodes, action),
     ]
     if action.gripper_index is not None:
-        checks.insert(4, gripper)
+        checks.append(
+            partial(
+                check_gripper,
+                episodes,
+                action,
+                state_names,
+                n_success,
+                is_baseline=is_baseline,
+            )
+        )
     if is_baseline:
         checks.append(partial(_not_for_baselines, "plan spread"))
         checks.append(partial(_not_for_baselines, "first plan"))
