@@ -113,6 +113,22 @@ def raw_server(answer):
         listener.close()
 
 
+@contextmanager
+def ending_server():
+    """Run a server that closes the first connection, and then listens no more; yield its port."""
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def end():
+        with listener:
+            connection, _ = listener.accept()
+            connection.close()
+
+    thread = Thread(target=end)
+    thread.start()
+    yield listener.getsockname()[1]
+    thread.join()
+
+
 def serve_until_call(port, n_calls):
     """Serve `hold` in this process, and let the process die in the n-th call."""
 

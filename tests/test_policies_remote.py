@@ -34,6 +34,7 @@ from sim.flags import make_config, replace_flags
 from sim.observation import Observation
 from tests.openpi_servers import (
     HORIZON,
+    ending_server,
     free_port,
     hold,
     openpi_server,
@@ -48,7 +49,7 @@ SHORT = "--env so101/pick_place --quiet"
 SIZE_PX = (48, 64)
 PAGE = Path(__file__).parents[1] / "docs" / "remote.md"
 # For servers that never answer.
-SHORT_LIMITS = Limits(connect_s=0.3, greeting_s=0.3, reply_s=0.3)
+SHORT_LIMITS = Limits(connect_s=0.3, greeting_s=0.3, reply_s=0.3, ending_s=0.3)
 GREETING = pack({})
 GOOD_REPLY = pack({"actions": np.zeros((HORIZON, 6))})
 
@@ -253,6 +254,11 @@ def test_a_server_that_is_not_there_is_refused(blind_env, connect):
         connect(f"ws://127.0.0.1:{free_port()}", SHORT_LIMITS)
     with pytest.raises(WhiskerError, match="expected a websocket"):
         connect("ws://no-such-host.invalid:8000")
+
+
+def test_a_server_that_ends_just_now_is_not_taken_for_another_protocol(connect):
+    with ending_server() as port, pytest.raises(WhiskerError, match="no process that listens"):
+        connect(f"ws://127.0.0.1:{port}", replace(SHORT_LIMITS, ending_s=10.0))
 
 
 def test_a_server_that_is_still_loading_is_waited_for(connect):

@@ -25,13 +25,13 @@ from sim.errors import WhiskerError
 from sim.flags import make_config
 from sim.observation import Observation
 from tests.gr00t_servers import CONFIG, HORIZON, gr00t_server, hold, pack, unpack, zmq_server
-from tests.openpi_servers import free_port, raw_server, websocket_server
+from tests.openpi_servers import ending_server, free_port, raw_server, websocket_server
 from tests.recordings import record_run
 from tests.runs import assert_same_runs, rows_of
 
 SIZE_PX = (48, 64)
 CAMERAS = "overhead_cam=front,wrist_cam=wrist"
-SHORT_LIMITS = Limits(connect_s=0.4, greeting_s=0.4, reply_s=0.4, reconnect_s=0.4)
+SHORT_LIMITS = Limits(connect_s=0.4, greeting_s=0.4, reply_s=0.4, reconnect_s=0.4, ending_s=0.4)
 
 
 @pytest.fixture(scope="module")
@@ -198,6 +198,11 @@ def test_a_server_that_is_not_there_is_refused(connect):
         connect(f"tcp://127.0.0.1:{free_port()}", SHORT_LIMITS)
     with pytest.raises(WhiskerError, match="no host of that name"):
         connect("tcp://no-such-host.invalid:5555", SHORT_LIMITS)
+
+
+def test_a_server_that_ends_just_now_is_not_taken_for_another_protocol(connect):
+    with ending_server() as port, pytest.raises(WhiskerError, match="no process that listens"):
+        connect(f"tcp://127.0.0.1:{port}", replace(SHORT_LIMITS, ending_s=10.0))
 
 
 def test_a_server_that_is_still_loading_is_waited_for(connect):

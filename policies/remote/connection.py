@@ -106,8 +106,7 @@ class Connection:
         return socket
 
     def _connect(self, limit_s: float) -> ClientConnection:
-        end_s = time.monotonic() + limit_s
-        has_failed = False
+        begin_s = time.monotonic()
         while True:
             try:
                 return connect(
@@ -120,7 +119,7 @@ class Connection:
                     proxy=None,
                 )
             except ConnectionRefusedError as error:
-                if time.monotonic() < end_s:
+                if time.monotonic() < begin_s + limit_s:
                     time.sleep(_RETRY_EVERY_S)
                     continue
                 got = f"no process that listens there, for {limit_s:g} s"
@@ -128,8 +127,7 @@ class Connection:
                 raise self._error("a server", got, hint) from error
             # websockets fails an assertion of its own if the server closes while it sends.
             except (WebSocketException, OSError, AssertionError) as error:
-                if not has_failed:
-                    has_failed = True  # at a server that ends just now, or one of another kind
+                if time.monotonic() < begin_s + self.limits.ending_s:
                     time.sleep(_RETRY_EVERY_S)
                     continue
                 hint = "Check host and port: it may be a server of another protocol."

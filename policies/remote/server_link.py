@@ -27,6 +27,8 @@ class Limits:
         first_reply_s: for the first plan, for which some servers compile their model.
         reply_s: for each further plan.
         reconnect_s: until it listens again after the connection broke.
+        ending_s: in which a server that ends may still close each new connection. After it, one
+            that closes them is of another protocol.
         frame_bytes: the largest message.
     """
 
@@ -35,6 +37,7 @@ class Limits:
     first_reply_s: float = 600.0
     reply_s: float = 60.0
     reconnect_s: float = 5.0
+    ending_s: float = 2.0
     frame_bytes: int = 256 * 2**20
 
 

@@ -22,7 +22,13 @@ from policies.remote.server_link import (
     make_another_server_error,
     make_broken_error,
 )
-from policies.remote.zmq_socket import BrokenError, SilentError, UnreachableError, ZmqSocket
+from policies.remote.zmq_socket import (
+    BrokenError,
+    SilentError,
+    UnreachableError,
+    WrongProtocolError,
+    ZmqSocket,
+)
 
 _DESCRIBE = {"endpoint": "get_modality_config"}
 _METADATA = "modality_config"
@@ -92,20 +98,25 @@ class ZmqConnection:
         parts = urlsplit(self.address)
         assert parts.hostname is not None
         assert parts.port is not None
-        end_s = time.monotonic() + limit_s
+        begin_s = time.monotonic()
         while True:
             try:
                 socket = ZmqSocket(parts.hostname, parts.port, self.limits.frame_bytes)
                 socket.wait_until_connected(self.limits.greeting_s)
                 return socket
             except UnreachableError as error:
-                if time.monotonic() < end_s:
+                if time.monotonic() < begin_s + limit_s:
                     time.sleep(_RETRY_EVERY_S)
                     continue
                 got = f"{describe_error(error)}, for {limit_s:g} s"
                 hint = "Start the server first, and check host and port."
                 raise self._error("a server", got, hint) from error
-            except (BrokenError, SilentError) as error:
+            except (BrokenError, WrongProtocolError, SilentError) as error:
+                # A server that ends closes connections for a moment, and then nobody listens.
+                is_ending = isinstance(error, BrokenError)
+                if is_ending and time.monotonic() < begin_s + self.limits.ending_s:
+                    time.sleep(_RETRY_EVERY_S)
+                    continue
                 hint = "Check host and port: it may be a server of another protocol."
                 raise self._error("a ZMQ server", describe_error(error), hint) from error
 

@@ -10,11 +10,9 @@ import time
 import zmq
 from zmq.utils.monitor import recv_monitor_message
 
-_HANDSHAKE_FAILED = (
-    zmq.Event.HANDSHAKE_FAILED_NO_DETAIL,
-    zmq.Event.HANDSHAKE_FAILED_PROTOCOL,
-    zmq.Event.HANDSHAKE_FAILED_AUTH,
-)
+_NOT_OF_ZMQ = (zmq.Event.HANDSHAKE_FAILED_PROTOCOL, zmq.Event.HANDSHAKE_FAILED_AUTH)
+# The peer closed the connection within the handshake; events of both names tell it.
+_CLOSED_EARLY = (zmq.Event.HANDSHAKE_FAILED_NO_DETAIL, zmq.Event.DISCONNECTED)
 _NEVER_AGAIN = -1
 # Sockets that nobody has closed yet. The garbage collector must not end their contexts: that waits
 # for the sockets of the context, which it would end later.
@@ -27,6 +25,10 @@ class UnreachableError(Exception):
 
 class BrokenError(Exception):
     """The server ended the connection."""
+
+
+class WrongProtocolError(Exception):
+    """The server is no ZMQ server."""
 
 
 class SilentError(Exception):
@@ -65,7 +67,8 @@ class ZmqSocket:
 
         Raises:
             UnreachableError: nobody listens there.
-            BrokenError: it ended the connection, or is of another protocol.
+            BrokenError: it ended the connection.
+            WrongProtocolError: it is no ZMQ server.
             SilentError: it says nothing.
         """
         try:
@@ -117,9 +120,9 @@ class ZmqSocket:
                 return
             if event == zmq.Event.CONNECTED:
                 is_listening = True
-            elif event in _HANDSHAKE_FAILED:
-                raise BrokenError("an answer that is not of ZMQ")
-            elif event == zmq.Event.DISCONNECTED:
+            elif event in _NOT_OF_ZMQ:
+                raise WrongProtocolError("an answer that is not of ZMQ")
+            elif event in _CLOSED_EARLY:
                 raise BrokenError("one that closed the connection")
             elif event == zmq.Event.CLOSED and not is_listening:
                 raise UnreachableError("no process that listens there")
