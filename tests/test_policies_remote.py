@@ -258,7 +258,7 @@ def test_a_server_that_is_not_there_is_refused(blind_env, connect):
 
 def test_a_server_that_ends_just_now_is_not_taken_for_another_protocol(connect):
     with ending_server() as port, pytest.raises(WhiskerError, match="no process that listens"):
-        connect(f"ws://127.0.0.1:{port}", replace(SHORT_LIMITS, ending_s=10.0))
+        connect(f"ws://127.0.0.1:{port}", Limits(connect_s=0.4, ending_s=60.0))
 
 
 def test_a_server_that_is_still_loading_is_waited_for(connect):
