@@ -120,16 +120,14 @@ def _compare(context: CheckContext, reference: Reference) -> Findings:
         f"differs from the scripted expert by {own:.2f} of its standard deviation, "
         f"over {len(plans)} moments"
     )
+    undone = None
     if context.action.gripper_index is not None:
-        swapped = undo_in_plans(
-            chunks,
-            reference,
-            swapped_gripper_bug(context),
-            range(len(chunks)),
-        )
+        swap = swapped_gripper_bug(context)
+        swapped = undo_in_plans(chunks, reference, swap, range(len(chunks)))
         is_swapped = _fits_swapped(context, reference, plans, swapped[:, : context.n_compared])
         yield _check_gripper(context, reference, plans, is_swapped)
         if is_swapped:
+            undone = swap
             chunks = swapped
             plans = chunks[:, : context.n_compared]
             own = compute_disagreement(plans, reference)
@@ -145,7 +143,7 @@ def _compare(context: CheckContext, reference: Reference) -> Findings:
     if context.prediction_s * len(plans) * _COST_OF_INPUTS < PATIENCE_S:
         uses = measure_inputs(context, reference, plans)
     yield from check_inputs(context, reference, plans, uses, dead_cameras)
-    explanation = find_bug(context, reference, chunks, with_images=not dead_cameras)
+    explanation = find_bug(context, reference, chunks, with_images=not dead_cameras, undone=undone)
     if explanation is not None:
         bug, left = explanation
         yield bug.as_finding(f"{evidence}; {left}")

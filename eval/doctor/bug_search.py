@@ -1,7 +1,7 @@
 """Searches for the one known bug that explains why the plans disagree with the expert."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from eval.doctor.check_context import (
     change_observations,
 )
 from eval.doctor.disagreement import (
+    AGREES,
     AGREES_FAIRLY,
     STANDS_OUT,
     Average,
@@ -51,31 +52,34 @@ def find_bug(
     reference: Reference,
     chunks: np.ndarray,
     with_images: bool,
+    undone: Bug | None = None,
 ) -> tuple[Bug, str] | None:
     """Return the one bug that explains the disagreement, and the disagreement without it in words.
 
     Return None if no bug explains it, or several do. A bug may show at a few moments alone. The
     median over the moments hides these, and so the mean is compared if the plans agree at most
-    moments and one of the others stands out.
+    moments and one of the others stands out. A bug that is found there must hold in another
+    episode.
 
     Args:
         chunks: the policy's, `(moment, chunk, action_dim)`.
         with_images: whether to try the bugs of images.
+        undone: a bug that the chunks were already freed of.
     """
     # These divide the episode evenly, without its first and last moment.
     evenly = np.linspace(0, len(chunks) - 1, _N_SCREENED + 2).round().astype(int)[1:-1]
-    search = _Search(context, reference, chunks, np.median, evenly.tolist())
-    found = search.find(with_images, _LEFT)
-    if found is not None:
+    search = _Search(context, reference, chunks, undone, np.median, _LEFT, evenly.tolist())
+    found = search.find(with_images)
+    if found is not None and (search.own > AGREES or search.holds_elsewhere(found[0])):
         bug, left = found
         return bug, f"{left:.2f} once that is undone"
     by_moment = measure_each_moment(search.plans, reference)
     if search.own > AGREES_FAIRLY or by_moment.max() < STANDS_OUT:
         return None
     worst = np.argsort(-by_moment)[:_N_SCREENED]
-    search = _Search(context, reference, chunks, np.mean, worst.tolist())
-    found = search.find(with_images, _LEFT_OF_MEAN)
-    if found is None:
+    search = replace(search, average=np.mean, share_left=_LEFT_OF_MEAN, few_moments=worst.tolist())
+    found = search.find(with_images)
+    if found is None or not search.holds_elsewhere(found[0]):
         return None
     bug, left = found
     return bug, f"in the mean, {search.own:.2f}, and {left:.2f} once that is undone"
@@ -110,14 +114,18 @@ class _Search:
 
     Attributes:
         chunks: what the policy plans with the bug, `(moment, chunk, action_dim)`.
+        undone: a bug that the chunks were already freed of.
         average: that over the moments: the median, or the mean for bugs of a few moments.
+        share_left: the share of the disagreement that a bug may leave.
         few_moments: indices of the moments at which all bugs are tried first.
     """
 
     context: CheckContext
     reference: Reference
     chunks: np.ndarray
+    undone: Bug | None
     average: Average
+    share_left: Mapping[Level, float]
     few_moments: Sequence[int]
 
     @property
@@ -134,25 +142,35 @@ class _Search:
         """Return the disagreement of the plans as they are."""
         return compute_disagreement(self.plans, self.reference, average=self.average)
 
-    def find(
-        self,
-        with_images: bool,
-        share_left: Mapping[Level, float],
-    ) -> tuple[Bug, float] | None:
-        """Return the one bug that explains the disagreement, and what it leaves.
-
-        Args:
-            share_left: the share of the disagreement that the bug may leave.
-        """
+    def find(self, with_images: bool) -> tuple[Bug, float] | None:
+        """Return the one bug that explains the disagreement, and what it leaves."""
         left = self.try_plan_bugs()
         if has_time_for_observation_bugs(self.context, self.reference):
             left |= self.try_observation_bugs(with_images)
-        best = min(left, key=lambda bug: left[bug] / share_left[bug.level])
-        most_left = min(share_left[best.level] * self.own, _MOST_LEFT[best.level])
+        best = min(left, key=lambda bug: left[bug] / self.share_left[bug.level])
+        most_left = min(self.share_left[best.level] * self.own, _MOST_LEFT[best.level])
         explains = left[best] < most_left
         others = [value for bug, value in left.items() if bug.check != best.check]
         stands_out = all(value > _MARGIN * left[best] for value in others)
-        return (best, left[best]) if explains and stands_out else None
+        if not (explains and stands_out):
+            return None
+        return best, left[best]
+
+    def holds_elsewhere(self, bug: Bug) -> bool:
+        """Return whether a bug explains as much of it in another episode of the expert.
+
+        Plans that agree at most moments disagree at the others by chance, too, for example because
+        the gripper closes a little later. Then some bug seems to explain that.
+        """
+        other = self.context.another_reference
+        if other is None or not other.success:
+            return False
+        chunks = self.context.predict(*other.memories)
+        if self.undone is not None:
+            chunks = undo_in_plans(chunks, other, self.undone, range(len(chunks)))
+        elsewhere = replace(self, reference=other, chunks=chunks)
+        left = elsewhere._undo_each([bug], elsewhere.every)[bug]
+        return left < self.share_left[bug.level] * elsewhere.own
 
     def try_plan_bugs(self) -> dict[Bug, float]:
         """Return the disagreement that is left by each bug whose undoing takes no prediction."""

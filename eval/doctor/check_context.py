@@ -180,16 +180,21 @@ class CheckContext:
     @cached_property
     def reference(self) -> Reference | None:
         """Return an episode of the scripted expert; None if the environment has no expert."""
+        return self._roll_out_expert(_EPISODE)
+
+    @cached_property
+    def another_reference(self) -> Reference | None:
+        """Return another episode of the expert; None if the environment has one episode."""
+        return self._roll_out_expert(_EPISODE + 1) if len(self.first_episodes(2)) > 1 else None
+
+    def _roll_out_expert(self, episode_index: int) -> Reference | None:
         try:
             expert = ScriptedPolicy(self.setup.env)
         except WhiskerError:
             return None
-        return self._roll_out(expert)
-
-    def _roll_out(self, expert: ScriptedPolicy) -> Reference:
         env = self.setup.env
         n_obs_steps = self.policy.n_obs_steps
-        env.reset(_EPISODE)
+        env.reset(episode_index)
         expert_memory = expert.reset()
         window: deque[Observation] = deque(maxlen=n_obs_steps)
         memories = []
@@ -207,7 +212,7 @@ class CheckContext:
             if is_sampled:
                 memories.append(make_memory(*window, n_obs_steps=n_obs_steps))
                 steps.append(step)
-            rng = episode_rng(self.env.task, _EPISODE, 0)
+            rng = episode_rng(self.env.task, episode_index, 0)
             action = expert.predict([expert_memory], [rng])[0][0]
             actions.append(action)
             result = env.step(action)
