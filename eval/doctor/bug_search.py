@@ -58,8 +58,8 @@ def find_bug(
 
     Return None if no bug explains it, or several do. A bug may show at a few moments alone. The
     median over the moments hides these, and so the mean is compared if the plans agree at most
-    moments and one of the others stands out. A bug that is found there must hold in another
-    episode.
+    moments and one of the others stands out. A bug that is subtle, or that is found where the plans
+    agree at most moments, must hold in another episode.
 
     Args:
         chunks: the policy's, `(moment, chunk, action_dim)`.
@@ -70,9 +70,11 @@ def find_bug(
     evenly = np.linspace(0, len(chunks) - 1, _N_SCREENED + 2).round().astype(int)[1:-1]
     search = _Search(context, reference, chunks, undone, np.median, _LEFT, evenly.tolist())
     found = search.find(with_images)
-    if found is not None and (search.own > AGREES or search.holds_elsewhere(found[0])):
+    if found is not None:
         bug, left = found
-        return bug, f"{left:.2f} once that is undone"
+        is_plain = bug.level is Level.ERROR and search.own > AGREES
+        if is_plain or search.holds_elsewhere(bug):
+            return bug, f"{left:.2f} once that is undone"
     by_moment = measure_each_moment(search.plans, reference)
     if search.own > AGREES_FAIRLY or by_moment.max() < STANDS_OUT:
         return None
@@ -159,8 +161,8 @@ class _Search:
     def holds_elsewhere(self, bug: Bug) -> bool:
         """Return whether a bug explains as much of it in another episode of the expert.
 
-        Plans that agree at most moments disagree at the others by chance, too, for example because
-        the gripper closes a little later. Then some bug seems to explain that.
+        A healthy policy, too, disagrees a little and by chance, for example because its gripper
+        closes a little later. Then some subtle bug seems to explain that.
         """
         other = self.context.another_reference
         if other is None or not other.success:
