@@ -67,7 +67,7 @@ def zmq_server(reply, port=None):
     """Run a reply socket; yield its address.
 
     Args:
-        reply: returns the bytes that answer a request.
+        reply: returns the bytes that answer a request, or a list of them: one for each part.
         port: None: any.
     """
     context = zmq.Context()
@@ -83,7 +83,8 @@ def zmq_server(reply, port=None):
         with socket:
             while not ended.is_set():
                 if socket.poll(_LOOK_EVERY_MS):
-                    socket.send(reply(socket.recv()))
+                    parts = reply(socket.recv())
+                    socket.send_multipart(parts if isinstance(parts, list) else [parts])
 
     thread = Thread(target=serve)
     thread.start()

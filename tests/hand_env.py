@@ -1,7 +1,10 @@
-"""A hand that flies: an environment that takes what policies of Bridge plan, without an arm."""
+"""A hand that flies: it takes what policies of Bridge or Fractal plan, without an arm."""
+
+from dataclasses import replace
 
 import mujoco
 import numpy as np
+from scipy.spatial.transform import Rotation
 
 from sim.env import Progress
 from sim.families import EnvFamily
@@ -79,16 +82,41 @@ class Hand(SimpleEnv):
         return (Progress(distance_m < TOUCHES_M, measures=measures, object_pos_world=ball),)
 
 
+class GoogleHand(Hand):
+    """The same hand with the conventions of Fractal: a quaternion, and a gripper that 1 closes."""
+
+    def __init__(self, request):
+        super().__init__(request)
+        action = replace(
+            self.spec.action,
+            units=(*self.spec.action.units[:6], "1 closed, -1 open"),
+            gripper_closed=1.0,
+            gripper_open=-1.0,
+        )
+        names = (*AXES, "qx", "qy", "qz", "qw", "closing")
+        units = (*("m",) * 3, *("1",) * 5)
+        self.spec = replace(self.spec, action=action, state_names=names, state_units=units)
+
+    def state(self):
+        joints = super().state()
+        quat_xyzw = Rotation.from_euler("XYZ", joints[3:6]).as_quat()
+        closing = (1 + joints[6]) / 2
+        return np.concatenate([joints[:3], quat_xyzw, [closing]], dtype=np.float32)
+
+
+HANDS = {"touch": Hand, "touch_google": GoogleHand}
+
+
 class HandFamily(EnvFamily):
     title = "hands"
     robot_type = "hand"
     packages = ("mujoco", "numpy")
 
     def listings(self):
-        return [EnvListing("touch", "touch the ball", 12)]
+        return [EnvListing(name, "touch the ball", 12) for name in HANDS]
 
     def make(self, request):
-        return Hand(request)
+        return HANDS[request.name](request)
 
 
 family = HandFamily()

@@ -4,6 +4,7 @@ import json
 import shutil
 
 import numpy as np
+import torch
 
 from tests.small_tokenizers import save_byte_tokenizer
 from tests.twins import find_twin
@@ -26,6 +27,22 @@ def save_open_pi_zero(folder, words=()):
     tokenizer.add_tokens(list(words))
     tokenizer.save_pretrained(folder / "tokenizer")
     return folder / "bridge_beta.pt"
+
+
+def save_fractal(folder, file):
+    """Save the network of `save_open_pi_zero` for the state of Fractal; return the file.
+
+    The weights of the eighth number of the state are random, and so are all others.
+    """
+    saved = torch.load(file, weights_only=True)
+    name = "_orig_mod.proprio_encoder.weight"
+    weights = saved["model"][name]
+    generator = torch.Generator().manual_seed(0)
+    added = torch.randn(len(weights), 1, generator=generator) * weights.std()
+    saved["model"][name] = torch.cat([weights, added], dim=1)
+    shutil.copytree(file.parent / "tokenizer", folder / "tokenizer")
+    torch.save(saved, folder / "fractal_beta.pt")
+    return folder / "fractal_beta.pt"
 
 
 def save_spatial_vla(folder):

@@ -36,12 +36,13 @@ from sim.flags import make_config
 from sim.observation import Observation
 from sim.simpler_bench.env_spec import make_spec
 from sim.simpler_bench.tasks import TASKS
-from tests.native_checkpoints import save_open_pi_zero
+from tests.native_checkpoints import save_fractal, save_open_pi_zero
 from tests.twins import load_expected, load_twin
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 ENV = "tests.hand_env:family/touch"
+GOOGLE_ENV = "tests.hand_env:family/touch_google"
 TWIN_HEADS = 4
 
 
@@ -49,6 +50,11 @@ TWIN_HEADS = 4
 def checkpoint(tmp_path_factory):
     """Return the file of the twin with a tokenizer beside it, named as the published ones are."""
     return save_open_pi_zero(tmp_path_factory.mktemp("open_pi_zero"))
+
+
+@pytest.fixture(scope="session")
+def fractal(checkpoint, tmp_path_factory):
+    return save_fractal(tmp_path_factory.mktemp("fractal"), checkpoint)
 
 
 @pytest.fixture(scope="session")
@@ -175,15 +181,19 @@ def test_roll_pitch_yaw_become_the_same_rotation_as_axis_and_angle():
     assert join_action(pose[None], opens(np.array([0.5])), (1.0, -1.0))[0, 6] == 1.0
 
 
-def test_the_sticky_gripper_repeats_a_command_fifteen_times_over_predictions():
+def test_the_sticky_gripper_repeats_a_command_for_fifteen_planned_actions():
+    """Two of four actions are executed, but all count: 0, 1, 4, 5, 8, 9, 12, 13, 16 are sent."""
     gripper = StickyGripper()
-    sent = []
-    for step in range(0, 20, 2):
-        share = 0.0 if step == 0 else 1.0  # it closes once, then it should open
-        closings, gripper = gripper.plan(np.full(4, share, np.float32), 2)
+    planned, sent = [], []
+    for prediction in range(8):
+        share = 0.0 if prediction == 0 else 1.0  # it closes once, then it should open
+        closings, gripper = gripper.plan(np.full(4, share, np.float32))
+        planned += closings.tolist()
         sent += closings[:2].tolist()
-    assert sent == [1.0] * 15 + [-1.0] * 5
-    assert StickyGripper().plan(np.array([0.4], np.float32), 1)[0] == pytest.approx(0.2)
+    assert planned == [1.0] * 15 + [-1.0] * 17
+    assert sent == [1.0] * 8 + [-1.0] * 8
+    weak, _ = StickyGripper().plan(np.array([0.4, 0.6], np.float32))
+    assert weak == pytest.approx([0.2, -0.2])
 
 
 def test_the_embedding_is_the_masked_mean_of_the_last_normalised_prefix(policy):
@@ -218,6 +228,41 @@ def test_an_episode_runs_in_batches_as_alone_and_records_what_whiskers_need(
         np.testing.assert_allclose(first["action"], second["action"], atol=1e-5)
         assert first["alternative_chunk"].shape == (3, 2, 4, 7)
         assert first["prediction_step"].tolist() == [0, 4, 8]
+
+
+def test_a_checkpoint_of_fractal_runs_with_the_rules_of_fractal(fractal, eval_here, tmp_path):
+    command = f"--policy open_pi_zero --checkpoint {fractal} --env {GOOGLE_ENV} --episodes 2"
+    alone, batched = tmp_path / "alone", tmp_path / "batched"
+    flags = "--samples 2 --intermediate-plans --collect-features --quiet --run-dir"
+    eval_here(f"{command} {flags}", alone)
+    eval_here(f"{command} --batch 2 --quiet --run-dir", batched)
+    (one,) = alone.glob("*/episodes/*/0.npz")
+    (two,) = batched.glob("*/episodes/*/0.npz")
+    with np.load(one) as first, np.load(two) as second:
+        np.testing.assert_allclose(first["action"], second["action"], atol=1e-5)
+        assert first["state"].shape == (13, 8)
+        assert first["alternative_chunk"].shape == (6, 2, 4, 7)
+        assert first["prediction_step"].tolist() == [0, 2, 4, 6, 8, 10]
+        closings = first["chunk"][..., 6].ravel().tolist()
+    first_strong = next(i for i, closing in enumerate(closings) if abs(closing) > 0.5)
+    assert len(set(closings[first_strong : first_strong + 15])) == 1
+    assert len(set(closings)) > 1
+
+
+def test_the_network_of_fractal_reads_all_eight_numbers_of_its_state(fractal):
+    policy = load_twin("open_pi_zero", fractal)
+    middle = np.mean(policy._statistics.state, axis=0).astype(np.float32)
+    plans = []
+    for index in (None, *range(8)):
+        state = middle.copy()
+        if index is not None:
+            state[index] += 0.1
+        seen = replace(observe(), state=state)
+        inputs = policy.network_inputs(seen)["observation.state"][0]
+        changed = [] if index is None else [index]
+        assert np.flatnonzero(np.abs(inputs) > 1e-5).tolist() == changed
+        plans.append(policy.predict([make_memory(seen)], [np.random.default_rng(0)]).actions)
+    assert all(np.abs(plan - plans[0]).max() > 1e-6 for plan in plans[1:])
 
 
 def test_the_doctor_does_not_propose_more_actions_than_there_are(checkpoint):

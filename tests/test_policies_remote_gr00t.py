@@ -156,6 +156,62 @@ def test_arrays_are_those_of_numpys_own_files(array):
         assert_array_equal(written["a"], array)
 
 
+def msgpack_numpy(array):
+    """Return an array as msgpack-numpy 0.4.8 packs it, which later servers of GR00T reply with."""
+    content = {b"nd": True, b"type": array.dtype.str, b"kind": b"", b"shape": array.shape}
+    return content | {b"data": array.tobytes()}
+
+
+def test_arrays_and_numbers_of_msgpack_numpy_are_read():
+    array = np.arange(6, dtype=np.float32).reshape(1, 2, 3)
+    number = {b"nd": False, b"type": "<f4", b"data": b"\x00\x00\x00@"}
+    read = npy_codec.unpack(msgpack.packb([msgpack_numpy(array), number]))
+    assert_array_equal(read[0], array)
+    assert read[1] == 2.0
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({b"type": [["", "|O"]], b"kind": b"O"}, "which are not numbers"),
+        ({b"type": "<c16"}, "which are not numbers"),
+        ({b"shape": [10**12]}, "with 24 bytes"),
+        ({b"shape": "3"}, "an array without bytes or shape"),
+        ({b"data": 1}, "an array without bytes or shape"),
+    ],
+)
+def test_arrays_of_msgpack_numpy_that_hold_no_numbers_are_refused(changes, said):
+    frame = msgpack.packb(msgpack_numpy(np.zeros(3)) | changes)
+    with pytest.raises(CodecError) as refused:
+        npy_codec.unpack(frame)
+    assert said in str(refused.value)
+
+
+def test_a_later_server_plans_in_its_own_format(connect):
+    """It describes itself otherwise, too."""
+    described = {"video": {"__ModalityConfig__": True, "as_json": {"modality_keys": ["front"]}}}
+
+    def respond(frame):
+        request = unpack(frame)
+        if request["endpoint"] == "get_modality_config":
+            return pack(described)
+        parts, further = hold(request["data"]["observation"])
+        return msgpack.packb([{k: msgpack_numpy(part) for k, part in parts.items()}, further])
+
+    with zmq_server(respond) as later, gr00t_server(hold) as (address, _):
+        assert_array_equal(plan(connect(later), observe()), plan(connect(address), observe()))
+
+
+def test_a_server_of_n1_5_is_refused_by_its_name(connect):
+    keys = '{"delta_indices":[0],"modality_keys":["video.webcam"]}'
+    config = {"video": {"__ModalityConfig_class__": True, "as_json": keys}}
+    with (
+        gr00t_server(hold, config=config) as (address, _),
+        pytest.raises(WhiskerError, match=r"expected a server of GR00T N1\.6 or later, got one of"),
+    ):
+        connect(address)
+
+
 def npy(array, **changes):
     """Return a .npy file whose header may lie."""
     file = io.BytesIO()
@@ -248,6 +304,7 @@ def parts(arm=(1, HORIZON, 5), gripper=(1, HORIZON, 1), fill=0.0):
     ("reply", "said"),
     [
         (b"\xc1", "a reply in msgpack, got 1 bytes that are not msgpack"),
+        ([pack([parts(), {}])] * 2, "a reply of one part, got one of several parts"),
         (
             pack({"error": "Video key 'ego' must be in observation"}),
             "an error of the server: Video",

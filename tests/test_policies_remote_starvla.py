@@ -5,13 +5,16 @@ import pytest
 from numpy.testing import assert_array_equal
 from openpi_client.image_tools import resize_with_pad
 
+from eval.config import EvalConfig
 from policies.policy import make_memory
 from policies.remote.connection import Connection
 from policies.remote.protocols import make_protocol
 from policies.remote.remote_policy import RemotePolicy
 from policies.remote.wires import find_wire_file, load_wire
 from sim.errors import WhiskerError
+from sim.flags import make_config
 from sim.observation import Observation
+from tests.recordings import record_run
 from tests.starvla_servers import HORIZON, hold, starvla_server
 
 WIRE = "starvla-libero"
@@ -58,6 +61,32 @@ def test_a_state_is_sent_as_one_row(tmp_path):
     seen = observe()
     written = wire.write_observation(seen, make_protocol(wire.protocol))
     assert_array_equal(written["state"], seen.state[None])
+
+
+def test_a_wire_without_a_state_agrees_with_every_environment(tmp_path):
+    """It declares no state, which is not the same as a state of no numbers."""
+    file = tmp_path / "own.toml"
+    file.write_text("""protocol = "starvla"
+prompt = ["lang"]
+render_px = [48, 64]
+sent_px = [48, 64]
+action_dim = 6
+n_action_steps = 4
+states = []
+images = [
+    { camera = "overhead_cam", key = ["image", "primary"] },
+    { camera = "wrist_cam", key = ["image", "wrist"] },
+]
+""")
+    with starvla_server(lambda example: hold(example)[:, :6]) as (address, seen):
+        flags = {"env": "so101/pick_place", "max_steps": 8, "episodes": 1, "workers": 1}
+        config = make_config(EvalConfig, server=address, wire=str(file), **flags)
+        run = record_run(config, tmp_path / "runs")
+    assert not any(row.error for row in run.rows)
+    spec = run.description.policy
+    assert (spec.state_dim, spec.state_names, spec.state_units) == (None, None, None)
+    assert len(seen) == 1 + 2
+    assert all(set(each["payload"]["examples"][0]) == {"image", "lang"} for each in seen)
 
 
 @pytest.mark.parametrize(

@@ -154,7 +154,7 @@ class OpenPiZeroPolicy(NativePolicy):
             gripper = memory.recurrent_state
             if not isinstance(gripper, StickyGripper):
                 gripper = StickyGripper()
-            closing, memory.recurrent_state = gripper.plan(share, self.spec.n_action_steps)
+            closing, memory.recurrent_state = gripper.plan(share)
             closed, opened = self._gripper_range
             row[:, 6] = opened + (closing + 1) / 2 * (closed - opened)
         return actions
@@ -183,8 +183,6 @@ def load_open_pi_zero(
             got=str(network.config.action_dim),
         )
     statistics = read_statistics(checkpoint, network.config.state_dim)
-    n_action_steps = _N_ACTION_STEPS[statistics.dataset]
-    is_sticky = statistics.dataset == "fractal"
     camera = camera_of(env)
     spec = PolicySpec(
         type="open_pi_zero",
@@ -192,8 +190,8 @@ def load_open_pi_zero(
         state_dim=network.config.state_dim,
         action_dim=ACTION_DIM,
         chunk_size=CHUNK_SIZE,
-        n_action_steps=n_action_steps,
-        max_action_steps=n_action_steps if is_sticky else CHUNK_SIZE,
+        n_action_steps=_N_ACTION_STEPS[statistics.dataset],
+        max_action_steps=CHUNK_SIZE,
         stochastic=True,
         can_sample=True,
         intermediate_plans="flow",

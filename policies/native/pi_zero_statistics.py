@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Float
 
 from policies.checkpoint_reading import read_json
 from policies.native.end_effector import Bounds
@@ -34,8 +35,8 @@ class PiZeroStatistics:
     """
 
     dataset: str
-    action: Bounds
-    state: Bounds
+    action: tuple[Float[np.ndarray, " action"], Float[np.ndarray, " action"]]
+    state: tuple[Float[np.ndarray, " state"], Float[np.ndarray, " state"]]
 
 
 def read_statistics(checkpoint: NativeCheckpoint, state_dim: int) -> PiZeroStatistics:

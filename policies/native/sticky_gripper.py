@@ -14,33 +14,35 @@ _CHANGE = 0.5
 class StickyGripper:
     """Turns the share by which the gripper is to be open into a command that is held.
 
-    A share a means the closing c = -(2a - 1): 1 closes and -1 opens. Once |c| > 0.5, that c is sent
-    for 15 control steps in a row, whatever is planned meanwhile.
+    A share a means the closing c = -(2a - 1): 1 closes and -1 opens. Once |c| > 0.5, that c takes
+    the place of 15 planned actions in a row, whatever they say. As in the published evaluation,
+    planned actions count that are not executed: with four of them a prediction, a command lasts for
+    nearly four predictions.
+
+    Source: open-pi-zero c3df7fb, src/agent/env_adapter/simpler.py (`EDRSimplerAdapter`), which
+    src/agent/eval.py gives the whole chunk.
 
     Attributes:
         held: the closing that is being repeated.
-        n_left: control steps for which it is still repeated.
+        n_left: planned actions for which it is still repeated.
     """
 
     held: float = 0.0
     n_left: int = 0
 
     def plan(
-        self, shares: Float32[np.ndarray, " step"], n_executed: int
+        self, shares: Float32[np.ndarray, " step"]
     ) -> tuple[Float32[np.ndarray, " step"], "StickyGripper"]:
-        """Return the closing of each step, and the gripper after the executed ones."""
+        """Return the closing of each action of a chunk, and the gripper after all of them."""
         gripper = self
         closings = []
-        after = self
-        for step, share in enumerate(shares):
+        for share in shares:
             gripper = gripper.step(float(share))
             closings.append(gripper.held)
-            if step + 1 == n_executed:
-                after = gripper
-        return np.array(closings, np.float32), after
+        return np.array(closings, np.float32), gripper
 
     def step(self, share: float) -> "StickyGripper":
-        """Return the gripper in the next control step."""
+        """Return the gripper at the next planned action."""
         if self.n_left > 0:
             return replace(self, n_left=self.n_left - 1)
         closing = 1 - 2 * share

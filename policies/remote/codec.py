@@ -74,7 +74,7 @@ def _encode(value: object) -> dict[bytes, object]:
 def _decode(content: dict) -> Any:
     """Return what a map of a message stands for: an array, a number, or itself."""
     if _ARRAY in content:
-        return _decode_array(content)
+        return make_array(content.get(b"data"), content.get(b"dtype"), content.get(b"shape"))
     if _NUMBER in content:
         dtype = check_dtype(content.get(b"dtype"))
         number = content.get(b"data")
@@ -84,10 +84,13 @@ def _decode(content: dict) -> Any:
     return content
 
 
-def _decode_array(content: dict) -> np.ndarray:
-    dtype = check_dtype(content.get(b"dtype"))
-    raw = content.get(b"data")
-    shape = content.get(b"shape")
+def make_array(raw: object, dtype_name: object, shape: object) -> np.ndarray:
+    """Return the array of these bytes.
+
+    Raises:
+        CodecError: they are not as many numbers as the shape says, or not plain numbers.
+    """
+    dtype = check_dtype(dtype_name)
     if not isinstance(raw, bytes) or not isinstance(shape, list):
         raise CodecError("an array without bytes or shape")
     is_shape = all(type(length) is int and length >= 0 for length in shape)

@@ -1,9 +1,10 @@
 """Packs and unpacks messages of GR00T's policy server: msgpack in which arrays are .npy files.
 
-As in `policies.remote.codec`, nothing is unpickled: the elements of an array are plain numbers,
-and its bytes must be as many as its shape says.
+Later servers read such requests too, but reply with arrays as the package msgpack-numpy packs them,
+so both are read. As in `policies.remote.codec`, nothing is unpickled: the elements of an array are
+plain numbers, and its bytes must be as many as its shape says.
 
-Source: Isaac-GR00T, gr00t/policy/server_client.py (N1.6).
+Sources: Isaac-GR00T, gr00t/policy/server_client.py (N1.6 and N1.7); msgpack-numpy 0.4.8.
 """
 
 import io
@@ -17,12 +18,15 @@ from policies.remote.codec import (
     MOST_DIMENSIONS,
     CodecError,
     check_dtype,
+    make_array,
     unpack_msgpack,
 )
 
 # Keys of the map that stands for an array.
 _IS_ARRAY = "__ndarray_class__"
 _FILE = "as_npy"
+# Key of msgpack-numpy's map for an array (True) or a single number (False).
+_IS_ND = b"nd"
 
 
 def pack(message: object) -> bytes:
@@ -54,6 +58,9 @@ def _encode(value: object) -> dict[str, object]:
 
 
 def _decode(content: dict) -> Any:
+    if _IS_ND in content:
+        shape = content.get(b"shape") if content[_IS_ND] else []
+        return make_array(content.get(b"data"), content.get(b"type"), shape)
     if _IS_ARRAY not in content:
         return content
     raw = content.get(_FILE)

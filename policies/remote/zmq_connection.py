@@ -87,6 +87,13 @@ class ZmqConnection:
             described = self._exchange(socket, pack(_DESCRIBE), self.limits.greeting_s)
         except BrokenError as error:
             raise self._error("a first reply", f"none: {describe_error(error)}") from error
+        if _is_of_n1_5(described):
+            socket.close()
+            raise self._error(
+                "a server of GR00T N1.6 or later",
+                "one of N1.5, which takes and returns all under other keys",
+                "A policy of your own can ask it (docs/extending.md).",
+            )
         metadata = {_METADATA: described}
         if self.metadata and metadata != self.metadata:
             socket.close()
@@ -133,6 +140,8 @@ class ZmqConnection:
             is_answered = True
         except SilentError as error:
             raise self._error(f"a reply within {limit_s:g} s", "none") from error
+        except WrongProtocolError as error:
+            raise self._error("a reply of one part", describe_error(error)) from error
         finally:
             if not is_answered:
                 socket.close()
@@ -151,3 +160,10 @@ class ZmqConnection:
 
     def _error(self, expected: str, got: str, hint: str = "") -> ServerError:
         return ServerError(f"policy server {self.address}", expected=expected, got=got, hint=hint)
+
+
+def _is_of_n1_5(described: object) -> bool:
+    """Return whether a server describes its cameras as N1.5 does: in JSON, as "video.<name>"."""
+    video = described.get("video") if isinstance(described, dict) else None
+    text = video.get("as_json") if isinstance(video, dict) else None
+    return isinstance(text, str) and '"video.' in text

@@ -28,7 +28,7 @@ class BrokenError(Exception):
 
 
 class WrongProtocolError(Exception):
-    """The server is no ZMQ server."""
+    """The server is no ZMQ server, or replies otherwise than GR00T's."""
 
 
 class SilentError(Exception):
@@ -42,7 +42,7 @@ class ZmqSocket:
         """Begin to connect.
 
         Args:
-            most_bytes: a larger message ends the connection.
+            most_bytes: a larger message, or part of one, ends the connection.
 
         Raises:
             UnreachableError: there is no host of that name.
@@ -82,6 +82,8 @@ class ZmqSocket:
 
         Raises:
             BrokenError: the server ended the connection.
+            WrongProtocolError: the reply has several parts. Each has a limit of bytes, but ZMQ
+                gathers all of them before it shows the first: only `limit_s` bounds their number.
             SilentError: there is no reply in time.
         """
         try:
@@ -95,10 +97,10 @@ class ZmqSocket:
         while (left_s := end_s - time.monotonic()) > 0:
             ready = dict(poller.poll(_to_ms(left_s)))
             if self._socket in ready:
-                frames = self._socket.recv_multipart()
-                if len(frames) != 1:
-                    raise BrokenError(f"it sent {len(frames)} parts at once")
-                return frames[0]
+                reply = self._socket.recv()
+                if self._socket.getsockopt(zmq.RCVMORE):
+                    raise WrongProtocolError("one of several parts")
+                return reply
             if self._events in ready and self._next_event() == zmq.Event.DISCONNECTED:
                 raise BrokenError("it closed the connection")
         raise SilentError(f"nothing within {limit_s:g} s")
