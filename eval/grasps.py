@@ -28,17 +28,18 @@ def find_closing_commands(
     action: Float[np.ndarray, "*shape action_dim"],
     spec: ActionSpec,
 ) -> Bool[np.ndarray, "*shape"]:
-    """Return which actions command the gripper closed; none if the tool has no gripper."""
-    if spec.gripper_index is None:
-        return np.zeros(action.shape[:-1], dtype=bool)
-    return find_opening(action, spec) < spec.gripper_closes_below
+    """Return which actions command every gripper closed; none if the tool has no gripper."""
+    closes = np.full(action.shape[:-1], spec.gripper_index is not None)
+    for one in spec.split_by_gripper():
+        closes &= find_opening(action, one) < one.gripper_closes_below
+    return closes
 
 
 def find_opening(
     action: Float[np.ndarray, "*shape action_dim"],
     spec: ActionSpec,
 ) -> Float[np.ndarray, "*shape"]:
-    """Return the commanded openings of the gripper, as shares of the way from closed to open."""
+    """Return the commanded openings of the first gripper, as shares from closed to open."""
     gripper = action[..., spec.gripper_index]
     return (gripper - spec.gripper_closed) / (spec.gripper_open - spec.gripper_closed)
 

@@ -18,11 +18,13 @@ from eval.pick_and_place_rules import (
     was_picked_up,
 )
 from eval.trajectory import Trajectory, Verdict, find_best, find_undoing, or_end
+from eval.two_handed_lift_rules import judge_two_handed_lift
 from sim.goals.articulated import ARTICULATED
 from sim.goals.insert import INSERT
 from sim.goals.lift import LIFT
 from sim.goals.pick_and_place import PICK_AND_PLACE
 from sim.goals.stack import STACK
+from sim.goals.two_handed_lift import TWO_HANDED_LIFT
 
 
 @dataclass(frozen=True)
@@ -118,6 +120,7 @@ RULES: dict[str, Rules] = {
     STACK.name: Rules(judge_pick_and_place, was_picked_up),
     INSERT.name: Rules(judge_pick_and_place, was_picked_up),
     LIFT.name: Rules(judge_lift, was_grasped),
+    TWO_HANDED_LIFT.name: Rules(judge_two_handed_lift, was_grasped),
     ARTICULATED.name: Rules(judge_articulated, was_moved),
 }
 _GENERAL_RULES = Rules(judge_by_stages, was_begun_by_stages)

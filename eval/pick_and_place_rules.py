@@ -24,12 +24,12 @@ from eval.trajectory import Trajectory, Verdict, find_best, find_closest_approac
 
 def was_picked_up(trajectory: Trajectory) -> bool:
     """Return whether the object was ever carried."""
-    return any(grasp.lifted for grasp in _find_held(trajectory))
+    return any(grasp.lifted for grasp in find_held(trajectory))
 
 
 def judge_pick_and_place(trajectory: Trajectory) -> Verdict:
     """Return the verdict on an episode that did not succeed."""
-    grasps = _find_held(trajectory)
+    grasps = find_held(trajectory)
     carries = [grasp for grasp in grasps if grasp.lifted]
     if not carries:
         return _judge_never_picked_up(trajectory, grasps)
@@ -40,15 +40,16 @@ def judge_pick_and_place(trajectory: Trajectory) -> Verdict:
 
 def was_grasped(trajectory: Trajectory) -> bool:
     """Return whether the object was ever held."""
-    return bool(_find_held(trajectory))
+    return bool(find_held(trajectory))
 
 
 def judge_lift(trajectory: Trajectory) -> Verdict:
     """Return the verdict on an episode that did not lift its object: it was never picked up."""
-    return _judge_never_picked_up(trajectory, _find_held(trajectory))
+    return _judge_never_picked_up(trajectory, find_held(trajectory))
 
 
-def _find_held(trajectory: Trajectory) -> list[Grasp]:
+def find_held(trajectory: Trajectory) -> list[Grasp]:
+    """Return the grasps of an episode whose goal has the stages and thresholds of a grasp."""
     thresholds = trajectory.goal.thresholds
     return find_grasps(
         trajectory.stages["grasped"],
@@ -75,7 +76,7 @@ def _judge_never_picked_up(trajectory: Trajectory, grasps: list[Grasp]) -> Verdi
     event = Event.NOT_LIFTED
     if grasps[-1].end <= last_step:
         step = grasps[0].end
-        event = _name_loss(trajectory, grasps[0])
+        event = name_loss(trajectory, grasps[0])
     return Verdict(
         Outcome.NEVER_PICKED_UP,
         "lifted",
@@ -112,7 +113,7 @@ def _judge_still_carried(trajectory: Trajectory, carry: Grasp) -> Verdict:
 
 def _judge_after_carry(trajectory: Trajectory, carry: Grasp) -> Verdict:
     left = carry.end
-    event = _name_loss(trajectory, carry)
+    event = name_loss(trajectory, carry)
     if trajectory.finally_("over_goal"):
         stage = "placed" if trajectory.finally_("released") else "released"
         return Verdict(
@@ -161,7 +162,7 @@ def _find_reaching_event(trajectory: Trajectory) -> tuple[int, Event]:
     return find_closest_approach(trajectory)
 
 
-def _name_loss(trajectory: Trajectory, grasp: Grasp) -> Event:
+def name_loss(trajectory: Trajectory, grasp: Grasp) -> Event:
     """Return whether the gripper let go of the object or lost it.
 
     It lost the object if the action that ended the grasp commanded it closed.

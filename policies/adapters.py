@@ -211,9 +211,8 @@ class AdaptedPolicy:
         planned = actions.copy()
         if adapters.policy_actions == "delta" and spec.mode == "absolute":
             actions += states[..., : spec.dim]
-        if spec.gripper_index is not None:
-            gripper = self._adapt_gripper(planned[..., spec.gripper_index])
-            actions[..., spec.gripper_index] = gripper
+        for index in spec.gripper_indices:
+            actions[..., index] = self._adapt_gripper(planned[..., index])
         return actions.astype(np.float32)
 
     def _adapt_gripper(self, target: Float32[np.ndarray, "*plan"]) -> Float32[np.ndarray, "*plan"]:

@@ -36,15 +36,15 @@ class ZeroPolicy(_Baseline):
         action = env.spec.action
         state_names = env.spec.state_names
         # In environments of differences, only the gripper's action is a target.
-        gripper = action.gripper_index
-        is_target = [action.mode == "absolute" or i == gripper for i in range(action.dim)]
+        grippers = action.gripper_indices
+        is_target = [action.mode == "absolute" or i in grippers for i in range(action.dim)]
         self._state_index: dict[int, int] = {}
         unknown = []
         for i in np.flatnonzero(is_target).tolist():
             name = action.names[i]
             if name in state_names:
                 self._state_index[i] = state_names.index(name)
-            elif i != gripper:
+            elif i not in grippers:
                 unknown.append(name)
         if unknown:
             raise WhiskerError(

@@ -50,10 +50,11 @@ def _check_spec(trial: Trial) -> str:
     for field, (n_entries, n_names) in lengths.items():
         if n_entries != n_names:
             raise BrokenError(f"{field} has {n_entries} entries for {n_names} names")
-    if action.gripper_index is not None and not 0 <= action.gripper_index < action.dim:
-        raise BrokenError(
-            f"gripper_index {action.gripper_index} is outside the {action.dim} action dimensions"
-        )
+    for index in action.gripper_indices:
+        if not 0 <= index < action.dim:
+            raise BrokenError(
+                f"gripper_index {index} is outside the {action.dim} action dimensions"
+            )
     if not (np.array(action.low) < np.array(action.high)).all():
         raise BrokenError("the lower bound of an action is not below its upper bound")
     if not spec.goals:
@@ -190,9 +191,9 @@ def _check_clipping(trial: Trial) -> str:
         raise BrokenError("`clipped` is true for an action inside the bounds")
     spec = env.spec.action
     is_bounded = np.isfinite(spec.low) & np.isfinite(spec.high)
-    if spec.gripper_index is not None and spec.gripper_is_binary:
+    if spec.gripper_is_binary:
         # Its command counts by its side of the middle, so that nothing is clipped.
-        is_bounded[spec.gripper_index] = False
+        is_bounded[list(spec.gripper_indices)] = False
     if not is_bounded.any():
         raise InconclusiveError("its actions have no bounds")
     bounded = np.flatnonzero(is_bounded).tolist()

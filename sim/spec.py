@@ -1,6 +1,6 @@
 """The specification of an environment: pure data that is compared with a checkpoint."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from sim.errors import WhiskerError
@@ -50,6 +50,7 @@ class ActionSpec:
         gripper_closes_below: opening, as a share from closed (0) to open (1), below which a
             command closes the gripper on an object. 0.15 is just above the SO-101's opening with
             its block between the jaws (0.14).
+        more_gripper_indices: dimensions of the grippers of further arms. They have the same range.
     """
 
     names: tuple[str, ...]
@@ -63,10 +64,25 @@ class ActionSpec:
     gripper_open: float
     rotation_frame: Literal["none", "base", "tool"] = "none"
     gripper_closes_below: float = 0.15
+    more_gripper_indices: tuple[int, ...] = ()
 
     @property
     def dim(self) -> int:
         return len(self.names)
+
+    @property
+    def gripper_indices(self) -> tuple[int, ...]:
+        """Return the dimensions of all grippers, one for each arm that has one."""
+        if self.gripper_index is None:
+            return ()
+        return (self.gripper_index, *self.more_gripper_indices)
+
+    def split_by_gripper(self) -> "tuple[ActionSpec, ...]":
+        """Return this spec once for each gripper, as if that gripper were the only one."""
+        return tuple(
+            replace(self, gripper_index=index, more_gripper_indices=())
+            for index in self.gripper_indices
+        )
 
     @property
     def gripper_is_binary(self) -> bool:

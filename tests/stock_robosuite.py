@@ -6,10 +6,13 @@ from unittest import mock
 import numpy as np
 
 from sim.robosuite_tasks.env import compute_seed
+from sim.robosuite_tasks.tasks import TASKS
 
 CAMERAS = ("agentview", "robot0_eye_in_hand")
 SIZE_PX = 84
-PROPRIOCEPTION = ("robot0_eef_pos", "robot0_eef_quat", "robot0_gripper_qpos")
+PROPRIOCEPTION = tuple(
+    f"robot{arm}_{name}" for arm in range(2) for name in ("eef_pos", "eef_quat", "gripper_qpos")
+)
 
 
 def make_stock_env(name, *, render=True, **changes):
@@ -18,12 +21,12 @@ def make_stock_env(name, *, render=True, **changes):
         import robosuite
     return robosuite.make(
         name,
-        robots="Panda",
+        robots=["Panda"] * TASKS[name].n_arms,
         controller_configs=robosuite.load_controller_config(default_controller="OSC_POSE")
         | changes,
         has_offscreen_renderer=render,
         use_camera_obs=render,
-        camera_names=list(CAMERAS),
+        camera_names=list(TASKS[name].policy_cameras),
         camera_heights=SIZE_PX,
         camera_widths=SIZE_PX,
         control_freq=20,
@@ -62,12 +65,14 @@ def _make_current(stock):
 
 def images_of(observation):
     """Return the images as robomimic's policies see them: flipped vertically."""
-    return {camera: observation[f"{camera}_image"][::-1] for camera in CAMERAS}
+    ending = "_image"
+    images = {name: image for name, image in observation.items() if name.endswith(ending)}
+    return {name.removesuffix(ending): image[::-1] for name, image in images.items()}
 
 
 def state_of(observation, *, with_objects=False):
     """Return the numbers that robomimic's policies get, in the order of its keys."""
     names = (*PROPRIOCEPTION, "object-state") if with_objects else PROPRIOCEPTION
-    # The tool of Wipe has no fingers.
+    # The tool of Wipe has no fingers, and most tasks have one robot.
     present = [observation[name] for name in names if name in observation]
     return np.concatenate(present).astype(np.float32)

@@ -13,7 +13,7 @@ from sim.errors import UnknownNameError, WhiskerError
 from sim.robosuite_tasks.env import RobosuiteTaskEnv
 from sim.robosuite_tasks.tasks import TASKS
 
-WITH_EXPERT = ("Lift", "Stack", "PickPlaceCan", "Door", "Wipe")
+WITH_EXPERT = ("Lift", "Stack", "PickPlaceCan", "Door", "Wipe", "TwoArmLift")
 
 
 class Scripted(ScriptedPolicy):
@@ -111,7 +111,26 @@ MISTAKES = [
     pytest.param(
         "Wipe", "stop_half_way", Outcome.TIMEOUT, "cleaned", Event.STALLED, marks=pytest.mark.slow
     ),
+    ("TwoArmLift", "never_close", Outcome.NEVER_PICKED_UP, "grasped", Event.CLOSEST_APPROACH),
+    pytest.param(
+        "TwoArmLift",
+        "never_lift",
+        Outcome.NEVER_PICKED_UP,
+        "lifted",
+        Event.NOT_LIFTED,
+        marks=pytest.mark.slow,
+    ),
+    ("TwoArmLift", "open_half_way", Outcome.DROPPED_DURING_TRANSPORT, "raised", Event.LET_GO),
+    pytest.param(
+        "TwoArmLift",
+        "stop_half_way",
+        Outcome.TIMEOUT,
+        "raised",
+        Event.STALLED,
+        marks=pytest.mark.slow,
+    ),
 ]
+GOAL_KINDS = ("lift", "stack", "door", "wipe", "two_handed_lift", None)
 
 
 @pytest.mark.parametrize(("name", "failure_mode", "outcome", "failed_stage", "event"), MISTAKES)
@@ -120,7 +139,7 @@ def test_a_planted_mistake_gets_its_outcome(
 ):
     _, row = run(world(name), 2, failure_mode, max_steps=160)
     assert (row.outcome, row.failed_stage, row.decisive_event) == (outcome, failed_stage, event)
-    assert not row.success and row.goal_kind in ("lift", "stack", "door", "wipe", None)
+    assert not row.success and row.goal_kind in GOAL_KINDS
 
 
 def test_a_failure_mode_that_does_not_exist_or_does_not_apply_is_named(world):

@@ -10,8 +10,9 @@ from scipy.spatial.transform import Rotation
 
 from eval.grasps import find_closing_commands
 from eval.preflight import check_fit
-from policies.adapters import Adapters
-from policies.baselines import RandomPolicy
+from policies.adapters import AdaptedPolicy, Adapters
+from policies.baselines import RandomPolicy, ZeroPolicy
+from policies.policy import make_memory
 from sim.check_env import check_env
 from sim.contract_trial import bits_of, read
 from sim.errors import UnknownNameError, WhiskerError
@@ -130,11 +131,59 @@ def count_markers_left(env):
     return env.progress()[0].measures["markers_left"]
 
 
-def test_absolute_actions_equal_those_of_the_stock_environment():
-    stock = make_stock_env("Lift", render=False, control_delta=False)
+def test_two_arms_lift_a_pot_as_in_the_stock_environment():
+    """States and success are equal in every step until the pot is up, contacts included."""
+    stock = make_stock_env_without_images("TwoArmLift")
+    begin_stock_episode(stock, "TwoArmLift", 1)
+    with closing(make("TwoArmLift", {})) as env:
+        env.reset(1)
+        expert = env.make_expert()
+        success = False
+        while not success:
+            action = expert.action().astype(np.float32)
+            stock.step(action)
+            success = env.step(action).success
+            assert success == stock._check_success()
+            assert_array_equal(env.data.qpos, stock.sim.data.qpos)
+            assert_array_equal(env.data.qvel, stock.sim.data.qvel)
+        progress = env.progress()[0]
+        assert all(progress.stages.values())
+        assert progress.measures["height_left_m"] < 0 and progress.measures["tilt_rad"] < 0.1
+    close_stock_env(stock)
+
+
+def test_two_arms_have_two_grippers():
+    """Each gripper is adapted; both must be commanded closed; absolute actions are refused."""
+    with closing(make("TwoArmLift", {})) as env:
+        spec = env.spec
+        assert spec.action.dim == 14 and len(env.state()) == 18
+        assert [spec.action.names[i] for i in spec.action.gripper_indices] == [
+            "robot0_gripper",
+            "robot1_gripper",
+        ]
+        actions = np.zeros((4, 14), np.float32)
+        actions[:, [6, 13]] = [[-1, -1], [-1, 1], [1, -1], [1, 1]]
+        assert find_closing_commands(actions, spec.action).tolist() == [False, False, False, True]
+        # The zeros of this policy then mean closed.
+        policy = AdaptedPolicy(ZeroPolicy(env), Adapters(gripper_range=(0.0, 1.0)), spec)
+        action = policy.predict([make_memory(env.observe())], [default_rng(0)]).actions[0, 0]
+        assert np.flatnonzero(action).tolist() == [6, 13] and action[[6, 13]].tolist() == [1, 1]
+    said = "--control absolute in 'robosuite/TwoArmLift': expected --control delta"
+    with pytest.raises(WhiskerError, match=said):
+        make("TwoArmLift", {}, control="absolute")
+
+
+def make_stock_env_without_images(name, **changes):
+    """Make it without a renderer, whose solver still starts where the renderer's would."""
+    stock = make_stock_env(name, render=False, **changes)
     # Without a renderer, the stock environment's solver starts elsewhere (`loading`).
     load = stock._initialize_sim
     stock._initialize_sim = lambda *arguments: (load(*arguments), stock.sim.forward())
+    return stock
+
+
+def test_absolute_actions_equal_those_of_the_stock_environment():
+    stock = make_stock_env_without_images("Lift", control_delta=False)
     begin_stock_episode(stock, "Lift", 2)
     with closing(make("Lift", {}, control="absolute")) as env:
         assert env.spec.action.mode == "absolute"

@@ -34,8 +34,8 @@ def comparable_columns(
 
 
 def body_columns(action: ActionSpec) -> Bool[np.ndarray, " action_dim"]:
-    """Return which actions are not the gripper's."""
-    return np.arange(action.dim) != action.gripper_index
+    """Return which actions are not a gripper's."""
+    return ~np.isin(np.arange(action.dim), action.gripper_indices)
 
 
 def linear_columns(action: ActionSpec) -> Bool[np.ndarray, " action_dim"]:

@@ -78,8 +78,7 @@ def _advise_on_differences(context: CheckContext) -> str:
         "as the preprocessor's counterpart is"
     )
     # The adapter of --policy-actions adds the state to all but the gripper.
-    gripper = [] if spec.gripper_index is None else [spec.gripper_index]
-    if absolute == gripper:
+    if absolute == list(spec.gripper_indices):
         return f"{hint}, or say --policy-actions delta."
     return f"{hint}."
 

@@ -121,11 +121,12 @@ def _compare(context: CheckContext, reference: Reference) -> Findings:
         f"over {len(plans)} moments"
     )
     undone = None
-    if context.action.gripper_index is not None:
+    if context.action.gripper_indices:
         swap = swapped_gripper_bug(context)
         swapped = undo_in_plans(chunks, reference, swap, range(len(chunks)))
         is_swapped = _fits_swapped(context, reference, plans, swapped[:, : context.n_compared])
-        yield _check_gripper(context, reference, plans, is_swapped)
+        for gripper in context.action.gripper_indices:
+            yield _check_gripper(context, reference, plans, gripper, is_swapped)
         if is_swapped:
             undone = swap
             chunks = swapped
@@ -185,9 +186,9 @@ def _check_gripper(
     context: CheckContext,
     reference: Reference,
     plans: np.ndarray,
+    g: int,
     is_swapped: bool,
 ) -> Finding:
-    g = context.action.gripper_index
     planned = plans[..., g]
     expert = reference.future(plans.shape[1])[..., g]
     evidence = (
@@ -197,7 +198,7 @@ def _check_gripper(
     if is_swapped:
         return swapped_gripper_bug(context).as_finding(evidence)
     if planned.std() < _CONSTANT * expert.std():
-        return _check_constant_gripper(context, planned, evidence)
+        return _check_constant_gripper(context, planned, g, evidence)
     return fine("gripper", "the planned gripper opens and closes", evidence)
 
 
@@ -207,25 +208,26 @@ def _fits_swapped(
     plans: np.ndarray,
     swapped: np.ndarray,
 ) -> bool:
-    """Return whether the planned gripper fits the expert's far better with its ends swapped."""
-    g = context.action.gripper_index
+    """Return whether each planned gripper fits the expert's far better with its ends swapped."""
+    grippers = list(context.action.gripper_indices)
     expert = reference.future(plans.shape[1])
-    error = np.abs(plans - expert)[..., g].mean()
-    error_swapped = np.abs(swapped - expert)[..., g].mean()
-    is_near = error_swapped < _GRIPPER_AGREES * reference.scale[g]
-    return bool(is_near and error_swapped < 0.5 * error)
+    error = np.abs(plans - expert)[..., grippers].mean(axis=(0, 1))
+    error_swapped = np.abs(swapped - expert)[..., grippers].mean(axis=(0, 1))
+    is_near = error_swapped < _GRIPPER_AGREES * reference.scale[grippers]
+    return bool((is_near & (error_swapped < 0.5 * error)).all())
 
 
 def _check_constant_gripper(
     context: CheckContext,
     planned: np.ndarray,
+    g: int,
     evidence: str,
 ) -> Finding:
     """Compare a planned gripper that hardly moves with how it moved in training."""
     trained = context.statistics.action
     hint = "Is its range or unit another one than in training? See the other findings."
     if trained and trained.typical is not None:
-        mean, width = (part[context.action.gripper_index] for part in trained.typical)
+        mean, width = (part[g] for part in trained.typical)
         evidence += f"; the training's mean is {mean:.3g}"
         if planned.std() > _CONSTANT * width:
             return fine("gripper", "the planned gripper moves as it did in training", evidence)

@@ -28,17 +28,26 @@ def check_gripper_range(
     low: Float[np.ndarray, " dim"],
     high: Float[np.ndarray, " dim"],
 ) -> Findings:
-    """Compare the gripper of the training's actions with the environment's gripper.
+    """Compare the grippers of the training's actions with the environment's grippers.
 
     Args:
         stats: of the training's actions.
         low: smallest actions of the training.
         high: largest actions of the training.
     """
+    for index in context.action.gripper_indices:
+        yield from _check_one_gripper(context, stats, low, high, index)
+
+
+def _check_one_gripper(
+    context: CheckContext,
+    stats: FeatureStats,
+    low: Float[np.ndarray, " dim"],
+    high: Float[np.ndarray, " dim"],
+    g: int,
+) -> Findings:
+    """Compare the gripper at one dimension of the actions."""
     spec = context.action
-    g = spec.gripper_index
-    if g is None:
-        return
     own = context.adapters.gripper_range or (spec.gripper_closed, spec.gripper_open)
     evidence = (
         f"trained on {low[g]:.3g} to {high[g]:.3g}, here closed is {own[0]:g} and open {own[1]:g}"

@@ -119,17 +119,17 @@ def _checks_of_episodes(run: Run, rows: Rows) -> list[Check]:
         partial(check_following, episodes, action, state_names),
         partial(check_hand_over, episodes, action),
     ]
-    if action.gripper_index is not None:
-        checks.append(
-            partial(
-                check_gripper,
-                episodes,
-                action,
-                state_names,
-                n_success,
-                is_baseline=is_baseline,
-            )
+    checks += [
+        partial(
+            check_gripper,
+            episodes,
+            one,
+            state_names,
+            n_success,
+            is_baseline=is_baseline,
         )
+        for one in action.split_by_gripper()
+    ]
     if is_baseline:
         checks.append(partial(_not_for_baselines, "plan spread"))
         checks.append(partial(_not_for_baselines, "first plan"))

@@ -8,6 +8,8 @@ controller reads nothing else. The accelerations are solved for as often as in r
 equal to robosuite's to the last bit.
 """
 
+from typing import NamedTuple
+
 import mujoco
 import numpy as np
 from jaxtyping import Float, Float64
@@ -20,8 +22,22 @@ ControlState = Float64[np.ndarray, " n"]
 _N_ARM = 6
 
 
+class HandPose(NamedTuple):
+    """The measured hand of an arm."""
+
+    pos: Float64[np.ndarray, "3"]
+    quat_xyzw: Float64[np.ndarray, "4"]
+    fingers: Float64[np.ndarray, " finger"]
+
+
 class PandaArm:
-    """Turns an action into actuator commands, one physics step at a time."""
+    """Turns an action into actuator commands, one physics step at a time.
+
+    Attributes:
+        n_actions: how many numbers of an action are this arm's.
+        grip_site: id of the site between the fingers, the tool centre point.
+        qpos: addresses of the joints' positions.
+    """
 
     def __init__(
         self,
@@ -38,7 +54,11 @@ class PandaArm:
         self._robot = robot
         self._model = model
         self._data = data
-        self._grip_site: int = robot.eef_site_id
+        self.n_actions: int = robot.action_dim
+        self.grip_site: int = robot.eef_site_id
+        self._hand_body = model.body(robot.robot_model.eef_name).id
+        # Empty for a tool without fingers.
+        self._finger_qpos = np.array(robot._ref_gripper_joint_pos_indexes or [], dtype=int)
         self._dofs = np.array(robot._ref_joint_vel_indexes)
         self.qpos = np.array(robot._ref_joint_pos_indexes)
         self._arm_actuators = np.array(robot._ref_joint_actuator_indexes)
@@ -52,12 +72,12 @@ class PandaArm:
         self._mass = np.zeros((model.nv, model.nv))
 
     @property
-    def n_forwards(self) -> int:
-        """Return how often robosuite calls `mj_forward` before the next physics step.
+    def updates(self) -> bool:
+        """Return whether robosuite's controller updates itself before the next physics step.
 
-        It calls it once itself, and once more in its controller's update.
+        It then calls `mj_forward` once more.
         """
-        return 2 if self._robot.controller.new_update else 1
+        return self._robot.controller.new_update
 
     def drive(
         self,
@@ -82,6 +102,15 @@ class PandaArm:
         opening = self._robot.gripper.format_action(action[_N_ARM:])
         self._data.ctrl[self._gripper_actuators] = (
             self._gripper_middle + self._gripper_half_range * opening
+        )
+
+    def measure_hand(self) -> HandPose:
+        """Return the position [m, world], the quaternion xyzw, and the fingers [m]."""
+        data = self._data
+        return HandPose(
+            data.site_xpos[self.grip_site].copy(),
+            data.xquat[self._hand_body, [1, 2, 3, 0]],
+            data.qpos[self._finger_qpos],
         )
 
     @property
@@ -124,11 +153,11 @@ class PandaArm:
             data,
             position_jacobian,
             rotation_jacobian,
-            self._grip_site,
+            self.grip_site,
         )
         mujoco.mj_fullM(self._model, self._mass, data.qM)
-        rotation = data.site_xmat[self._grip_site].reshape(3, 3)
-        controller.ee_pos = data.site_xpos[self._grip_site].copy()
+        rotation = data.site_xmat[self.grip_site].reshape(3, 3)
+        controller.ee_pos = data.site_xpos[self.grip_site].copy()
         controller.ee_ori_mat = rotation.copy()
         controller.ee_pos_vel = np.dot(position_jacobian, data.qvel)
         controller.ee_ori_vel = np.dot(rotation_jacobian, data.qvel)

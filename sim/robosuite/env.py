@@ -26,7 +26,9 @@ _FILE_TYPE = re.compile(r' content_type="[^"]*"')
 
 
 class RobosuiteEnv(ModelEnv, ABC):
-    """Simulates a task of robosuite: a Panda under operational-space control.
+    """Simulates a task of robosuite: one or two Pandas under operational-space control.
+
+    The first arm is the one whose end effector `ee_pos_world` and whiskers follow.
 
     A subclass makes robosuite's environment and defines the task: its spec and state, its goals and
     when they hold, and how an episode begins. The rest of `sim.env.Env` is implemented here.
@@ -62,14 +64,12 @@ class RobosuiteEnv(ModelEnv, ABC):
     def _look_up_model(self) -> None:
         """Look up the parts of the model that robosuite has loaded, which a hard reset replaces."""
         env = self._env
-        robot = env.robots[0]
         self.model: mujoco.MjModel = env.sim.model._model
         self.data: mujoco.MjData = env.sim.data._data
-        self._arm = PandaArm(robot, self.model, self.data)
-        self._tool = robot.eef_site_id
-        self._hand_body = self.model.body(robot.robot_model.eef_name).id
-        # Empty for a tool without fingers.
-        self._finger_qpos = np.array(robot._ref_gripper_joint_pos_indexes or [], dtype=int)
+        self._arms = [PandaArm(robot, self.model, self.data) for robot in env.robots]
+        self._first_arm = self._arms[0]
+        self._action_ends = np.cumsum([arm.n_actions for arm in self._arms])[:-1]
+        self._tool = self._first_arm.grip_site
         self._vanishing_geoms = self._find_vanishing_geoms()
         self._free_joints = FreeJoints(self.model)
 
@@ -117,7 +117,7 @@ class RobosuiteEnv(ModelEnv, ABC):
         return np.zeros(0, dtype=int)
 
     def observe(self) -> Observation:
-        rotation = None if self._relative else self._arm.tool_rotation
+        rotation = None if self._relative else self._first_arm.tool_rotation
         images = self._renderer.render()
         return Observation(images, self.state(), self.spec.instruction, rotation)
 
@@ -151,7 +151,10 @@ class RobosuiteEnv(ModelEnv, ABC):
         )
         model.body_pos[:] = positions.reshape(-1, 3)
         model.body_quat[:] = quats.reshape(-1, 4)
-        self._arm.control_state = control
+        for arm in self._arms:
+            n = len(arm.control_state)
+            arm.control_state = control[:n]
+            control = control[n:]
         self._clock.time_s = float(clock[0])
         self._clock.sampled = bool(clock[1])
         self._goals_met = met.astype(bool)
@@ -172,7 +175,7 @@ class RobosuiteEnv(ModelEnv, ABC):
         if not self._relative:
             # Older snapshots lack it. The rotation then is one physics step younger.
             present = self.data.site_xmat[self._tool]
-            self._arm.tool_rotation = rotation if rotation.size else present
+            self._first_arm.tool_rotation = rotation if rotation.size else present
 
     def geometry(self) -> SceneGeometry:
         # Walls would hide the scene from a viewer outside it.
@@ -203,8 +206,13 @@ class RobosuiteEnv(ModelEnv, ABC):
         return _FILE_TYPE.sub("", self._env.sim.model.get_xml())
 
     def joint_positions(self) -> Float64[np.ndarray, "7"]:
-        """Return the positions of the arm's joints, rad."""
-        return self.data.qpos[self._arm.qpos].copy()
+        """Return the positions of the first arm's joints, rad."""
+        return self.data.qpos[self._first_arm.qpos].copy()
+
+    @property
+    def grip_sites(self) -> tuple[int, ...]:
+        """Return the id of the tool centre point of each arm."""
+        return tuple(arm.grip_site for arm in self._arms)
 
     def _reset_robosuite(self) -> None:
         """Do a soft reset that equals the first reset of a new environment.
@@ -264,15 +272,14 @@ class RobosuiteEnv(ModelEnv, ABC):
         data = self.data
         # Every policy gives robosuite float32. Its sums have another precision for float64.
         action = np.asarray(action, dtype=np.float32)
+        actions = np.split(action, self._action_ends)
         for substep in range(self._n_substeps):
             mujoco.mj_step1(model, data)
-            # The accelerations are solved for as often as robosuite does before it steps. In this
-            # MuJoCo each solution is the starting point of the next one (`qacc_warmstart`), so the
-            # last bits depend on their number. Positions and velocities do not change, and what
-            # depends on them alone is not computed again.
-            for _ in range(self._arm.n_forwards):
-                mujoco.mj_forwardSkip(model, data, mujoco.mjtStage.mjSTAGE_VEL, True)
-            self._arm.drive(action, is_new=substep == 0)
+            self._solve_accelerations()
+            for arm, arm_action in zip(self._arms, actions, strict=True):
+                if arm.updates:
+                    self._solve_accelerations()
+                arm.drive(arm_action, is_new=substep == 0)
             # Body poses stay as `mj_step1` computed them until the next physics step, while
             # `mj_step2` changes qpos.
             qpos_shown = data.qpos.copy()
@@ -286,16 +293,27 @@ class RobosuiteEnv(ModelEnv, ABC):
         mujoco.mj_fwdPosition(model, data)
         return bool(self._goals_met.all())
 
+    def _solve_accelerations(self) -> None:
+        """Solve for the accelerations where robosuite calls `mj_forward`.
+
+        In this MuJoCo each solution is the starting point of the next one (`qacc_warmstart`), so
+        the last bits depend on how often it is done, and on the commands at that moment. Positions
+        and velocities do not change, and what depends on them alone is not computed again.
+        """
+        mujoco.mj_forwardSkip(self.model, self.data, mujoco.mjtStage.mjSTAGE_VEL, True)
+
     def _take_sample(self, qpos: Float64[np.ndarray, " nq"]) -> None:
         data = self.data
+        hand, *further_hands = [arm.measure_hand() for arm in self._arms]
         self.sample = Sample(
-            ee_pos=self.ee_pos_world(),
-            ee_quat_xyzw=data.xquat[self._hand_body, [1, 2, 3, 0]],
-            gripper_qpos=data.qpos[self._finger_qpos],
+            ee_pos=hand.pos,
+            ee_quat_xyzw=hand.quat_xyzw,
+            gripper_qpos=hand.fingers,
             qpos=qpos,
             site_alpha=self.model.site_rgba[:, 3].astype(np.float64),
             geom_alpha=self.model.geom_rgba[self._vanishing_geoms, 3].astype(np.float64),
             object_state=self._measure_objects(),
+            further_hands=np.concatenate([np.zeros(0), *map(np.concatenate, further_hands)]),
         )
         self._renderer.capture(data)
 
@@ -305,10 +323,10 @@ class RobosuiteEnv(ModelEnv, ABC):
         `mjSTATE_INTEGRATION`, and what it lacks: controller and gripper; the sample clock; the last
         sample; the fixtures' poses; the goals; the tool's rotation, if it is observed.
         """
-        rotation = np.zeros(0) if self._relative else self._arm.tool_rotation.ravel()
+        rotation = np.zeros(0) if self._relative else self._first_arm.tool_rotation.ravel()
         return [
             super().snapshot(),
-            self._arm.control_state,
+            np.concatenate([arm.control_state for arm in self._arms]),
             np.array([self._clock.time_s, self._clock.sampled]),
             *vars(self.sample).values(),
             self.model.body_pos.ravel(),

@@ -31,9 +31,10 @@ class ExpertScene:
         is_robot: mask of the robot's geoms.
     """
 
-    def __init__(self, env: "RobosuiteEnv") -> None:
+    def __init__(self, env: "RobosuiteEnv", arm_index: int = 0) -> None:
         self.env = env
-        self._base = int(self.model.body("robot0_base").id)
+        self._grip_site = env.grip_sites[arm_index]
+        self._base = int(self.model.body(f"robot{arm_index}_base").id)
         self.is_robot = self.geoms_of(self._base)
 
     @property
@@ -46,11 +47,11 @@ class ExpertScene:
 
     def hand_position(self) -> Position:
         """Return the position of the grip site, m, world."""
-        return self.env.ee_pos_world()
+        return self.data.site_xpos[self._grip_site].copy()
 
     def hand_rotation(self) -> Matrix:
         """Return the rotation of the grip site. Its columns are the hand's u, v and w."""
-        return self.data.site_xmat[self.env._tool].reshape(3, 3).copy()
+        return self.data.site_xmat[self._grip_site].reshape(3, 3).copy()
 
     def geoms_of(self, body: int) -> GeomMask:
         """Return the mask of the geoms of the object that the body belongs to."""

@@ -59,20 +59,26 @@ class HeldObject:
         env,
         model: mujoco.MjModel,
         body: int,
+        *,
+        geoms: Sequence[str] | None = None,
+        robot_index: int = 0,
     ) -> None:
         """Look up the geoms.
 
         Args:
             env: robosuite's environment.
+            geoms: names of the geoms by which the object is to be held; None: all of it.
+            robot_index: which of the robots is to hold it.
         """
         self.body = body
         # A root body has the geoms of all bodies below it, a part of another object only its own.
         is_root = body == model.body_rootid[body]
         owners = model.body_rootid[model.geom_bodyid] if is_root else model.geom_bodyid
-        self._geoms = np.flatnonzero((owners == body) & collision_geoms(model))
+        is_held = owners == body if geoms is None else make_mask(model, geoms)
+        self._geoms = np.flatnonzero(is_held & collision_geoms(model))
         self._aabb = model.geom_aabb[self._geoms]
         self._is_object = np.isin(np.arange(model.ngeom), self._geoms)
-        gripper = env.robots[0].gripper
+        gripper = env.robots[robot_index].gripper
         self._is_gripper = make_mask(model, gripper.contact_geoms)
         self._is_pad = [
             make_mask(model, gripper.important_geoms[f"{side}_fingerpad"])

@@ -46,8 +46,12 @@ def make_action_spec(
     reach_high_m: _Position,
     *,
     has_gripper: bool = True,
+    n_arms: int = 1,
 ) -> ActionSpec:
     """Return the meaning of an action.
+
+    The numbers of a second arm follow those of the first, and the names then begin with robosuite's
+    names of the robots ("robot0_x").
 
     Args:
         control: "absolute" is robosuite's `control_delta=False`, which diffusion policy uses.
@@ -64,17 +68,26 @@ def make_action_spec(
         low = (*reach_low_m, *(-pi,) * 3)
         high = (*reach_high_m, *(pi,) * 3)
     n = 7 if has_gripper else 6
+    grippers = range(6, n * n_arms, n) if has_gripper else ()
     return ActionSpec(
-        names=ACTION_NAMES[:n],
-        units=(*units, "-1 open, 1 closed")[:n],
-        low=(*low, GRIPPER_OPEN)[:n],
-        high=(*high, GRIPPER_CLOSED)[:n],
+        names=name_for_each_arm(ACTION_NAMES[:n], n_arms),
+        units=(*units, "-1 open, 1 closed")[:n] * n_arms,
+        low=(*low, GRIPPER_OPEN)[:n] * n_arms,
+        high=(*high, GRIPPER_CLOSED)[:n] * n_arms,
         mode=control,
         rotation="axis_angle",
         rotation_frame="base",
         gripper_index=6 if has_gripper else None,
+        more_gripper_indices=tuple(grippers[1:]),
         gripper_closed=GRIPPER_CLOSED,
         gripper_open=GRIPPER_OPEN,
         # robosuite's PandaGripper moves by the sign of the command.
         gripper_closes_below=0.5,
     )
+
+
+def name_for_each_arm(names: tuple[str, ...], n_arms: int) -> tuple[str, ...]:
+    """Return the names of all arms: the given ones, with the robot in front if there are two."""
+    if n_arms == 1:
+        return names
+    return tuple(f"robot{arm}_{name}" for arm in range(n_arms) for name in names)

@@ -53,6 +53,8 @@ class Sample:
         site_alpha: opacity of the sites that appear and disappear (a burner's glow).
         geom_alpha: opacity of the geoms that disappear (a wiped marker); empty for other tasks.
         object_state: robosuite's observation of the objects; empty if the state has none.
+        further_hands: position, quaternion xyzw and fingers of the second arm's hand; empty for
+            tasks with one arm.
     """
 
     ee_pos: Float64[np.ndarray, "3"]
@@ -62,3 +64,4 @@ class Sample:
     site_alpha: Float64[np.ndarray, " site"]
     geom_alpha: Float64[np.ndarray, " geom"]
     object_state: Float64[np.ndarray, " n"]
+    further_hands: Float64[np.ndarray, " m"]

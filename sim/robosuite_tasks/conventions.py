@@ -13,10 +13,21 @@ MAX_STEPS = 400
 # The keys `agentview_image` and `robot0_eye_in_hand_image` of the image policies.
 POLICY_CAMERAS = ("agentview", "robot0_eye_in_hand")
 TABLE_CAMERAS = (*POLICY_CAMERAS, "frontview", "birdview", "sideview", "robot0_robotview")
+TWO_ARM_CAMERAS = (
+    "agentview",
+    "robot0_eye_in_hand",
+    "robot1_eye_in_hand",
+    "frontview",
+    "birdview",
+    "sideview",
+    "robot0_robotview",
+    "robot1_robotview",
+)
 # The bins have no `sideview`.
 BIN_CAMERAS = (*POLICY_CAMERAS, "frontview", "birdview", "robot0_robotview")
 
-# The keys `robot0_eef_pos`, `robot0_eef_quat` and `robot0_gripper_qpos`, in this order.
+# The keys `robot0_eef_pos`, `robot0_eef_quat` and `robot0_gripper_qpos`, in this order. Those of
+# `robot1` follow in tasks with two arms.
 STATE_NAMES = ("x", "y", "z", "qx", "qy", "qz", "qw", "gripper_left", "gripper_right")
 STATE_UNITS = ("m",) * 3 + ("1",) * 4 + ("m",) * 2
 

@@ -43,7 +43,7 @@ class Demonstration:
         model_xml: the model of the episode, as MJCF.
     """
 
-    actions: Float64[np.ndarray, "step 7"]
+    actions: Float64[np.ndarray, "step action_dim"]
     init_state: Float64[np.ndarray, " state_dim"]
     model_xml: str
 
@@ -71,7 +71,7 @@ class DemonstratedStarts:
                     expected=f"the task {task.name!r}",
                     got=repr(env_args.get("env_name")),
                 )
-            _check_setup(as_dict(env_args.get("env_kwargs")), path, control)
+            _check_setup(as_dict(env_args.get("env_kwargs")), path, control, task.n_arms)
             names = list_names(data, path)
             self._demonstrations = [_read(data[name], f"{name!r} of {path}") for name in names]
         self._is_absolute = control == "absolute"
@@ -114,10 +114,11 @@ def _check_setup(
     env_kwargs: Mapping[str, Any],
     path: Path,
     control: ActionMode,
+    n_arms: int,
 ) -> None:
     """Raise if the file was recorded with another robot or controller.
 
-    The same seven numbers would mean something else.
+    The same numbers would mean something else.
     """
     controller = as_dict(env_kwargs.get("controller_configs"))
     robots = env_kwargs.get("robots")
@@ -127,7 +128,7 @@ def _check_setup(
         **{key: controller.get(key) for key in ("type", "output_max", "control_delta")},
     }
     expected = {
-        "robots": "Panda",
+        "robots": "Panda" if n_arms == 1 else ["Panda"] * n_arms,
         "control_freq": CONTROL_FREQ_HZ,
         "type": CONTROLLER["type"],
         "output_max": CONTROLLER["output_max"],

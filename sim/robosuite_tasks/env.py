@@ -12,12 +12,11 @@ from sim.errors import WhiskerError
 from sim.goals.goal import Goal
 from sim.robosuite.env import RobosuiteEnv
 from sim.robosuite.loading import load_robosuite_with_hard_resets
-from sim.robosuite.osc_pose import CONTROL_FREQ_HZ, CONTROLLER, make_action_spec
+from sim.robosuite.osc_pose import CONTROL_FREQ_HZ, CONTROLLER, make_action_spec, name_for_each_arm
 from sim.robosuite.seeding import seeded_global_generator
 from sim.robosuite_tasks.conventions import (
     IMAGE_SIZE_PX,
     MAX_STEPS,
-    POLICY_CAMERAS,
     REACH_HIGH_M,
     REACH_LOW_M,
     STATE_NAMES,
@@ -34,11 +33,12 @@ _AWAY_M = 5.0
 
 
 class RobosuiteTaskEnv(RobosuiteEnv):
-    """Simulates one task of robosuite: a Panda under operational-space control at 20 Hz.
+    """Simulates one task of robosuite: Pandas under operational-space control at 20 Hz.
 
     State (9): position of the end effector [m, world], its rotation as a quaternion xyzw, two
     finger positions [m], which Wipe lacks. With `has_object_state` robomimic's key `object`
-    follows. Actions are those of `LiberoEnv`; those of Wipe lack the gripper.
+    follows. Actions are those of `LiberoEnv`; those of Wipe lack the gripper. A second arm's
+    numbers follow those of the first.
 
     Every reset loads the model anew, since a soft reset of Lift, Stack or Wipe draws another
     initial state. Each episode therefore has its own MuJoCo model.
@@ -61,7 +61,16 @@ class RobosuiteTaskEnv(RobosuiteEnv):
             has_object_state: whether the state ends with robosuite's observation of the objects.
             demos: a file of demonstrations. Episode k then begins where the k-th demonstration
                 began, and the expert repeats it.
+
+        Raises:
+            WhiskerError: the actions of two arms are absolute.
         """
+        if control == "absolute" and task.n_arms > 1:
+            raise WhiskerError(
+                f"--control absolute in {task.task_name!r}",
+                expected="--control delta",
+                got="a task with two arms, whose absolute actions are not implemented",
+            )
         self._task = task
         self._has_object_state = has_object_state
         self._name = f"{task.task_name}{LOW_DIM if has_object_state else ''}"
@@ -97,7 +106,8 @@ class RobosuiteTaskEnv(RobosuiteEnv):
         self._look_up_model()
         self._renderer.load(self.model)
         self._goals = [make_goal(self._env, self.model)]
-        self._controller.use_delta = self._relative
+        for robot in self._env.robots:
+            robot.controller.use_delta = self._relative
         self._episode_index = episode_index
         self._begin_samples(1 if self._demos is None else 2)
         self._begin_goals()
@@ -106,8 +116,9 @@ class RobosuiteTaskEnv(RobosuiteEnv):
         """Load the model and the first state of a demonstration, as robomimic's `reset_to` does."""
         env = self._env
         # This reset keeps the robot, and with it the command that the gripper had last.
-        robot = env.robots[0]
-        robot.gripper.current_action = np.zeros(len(robot._ref_joint_gripper_actuator_indexes))
+        for robot in env.robots:
+            n = len(robot._ref_joint_gripper_actuator_indexes)
+            robot.gripper.current_action = np.zeros(n)
         env.reset_from_xml_string(env.edit_model_xml(demonstration.model_xml))
         env.sim.reset()
         env.sim.set_state_from_flattened(demonstration.init_state)
@@ -116,7 +127,13 @@ class RobosuiteTaskEnv(RobosuiteEnv):
     def state(self) -> Float32[np.ndarray, " state_dim"]:
         sample = self.sample
         return np.concatenate(
-            [sample.ee_pos, sample.ee_quat_xyzw, sample.gripper_qpos, sample.object_state],
+            [
+                sample.ee_pos,
+                sample.ee_quat_xyzw,
+                sample.gripper_qpos,
+                sample.further_hands,
+                sample.object_state,
+            ],
             dtype=np.float32,
         )
 
@@ -125,7 +142,7 @@ class RobosuiteTaskEnv(RobosuiteEnv):
 
         The episode index stands for the model.
         """
-        is_fresh = not self._controller.new_update
+        is_fresh = not self._first_arm.updates
         return np.append(super().snapshot(), [self._episode_index, is_fresh])
 
     def restore(self, snapshot: SnapshotVector) -> None:
@@ -136,7 +153,8 @@ class RobosuiteTaskEnv(RobosuiteEnv):
             self.reset(int(episode_index))
         if not is_fresh:
             super().restore(np.array(state))
-            self._controller.new_update = True
+            for robot in self._env.robots:
+                robot.controller.new_update = True
 
     def loose_objects(self) -> tuple[LooseObject, ...]:
         """Return the free bodies of the scene, without the objects that robosuite puts away."""
@@ -149,9 +167,9 @@ class RobosuiteTaskEnv(RobosuiteEnv):
     def make_expert(self, failure_mode: str | None = None) -> Expert:
         if self._demos is not None:
             return self._demos.make_expert(lambda: self._episode_index)
-        from sim.robosuite_tasks.expert import RobosuiteExpert
+        from sim.robosuite_tasks.expert import make_expert
 
-        return RobosuiteExpert(self, failure_mode)
+        return make_expert(self, failure_mode)
 
     @property
     def task_env(self) -> Any:
@@ -162,10 +180,6 @@ class RobosuiteTaskEnv(RobosuiteEnv):
     def marker_geoms(self) -> Int64[np.ndarray, " marker"]:
         """Return the ids of the geoms of the markers that Wipe wipes off."""
         return self._vanishing_geoms
-
-    @property
-    def _controller(self) -> Any:
-        return self._env.robots[0].controller
 
     def _check_goals(self) -> np.ndarray:
         return np.array([self._env._check_success()], dtype=bool)
@@ -192,7 +206,8 @@ class RobosuiteTaskEnv(RobosuiteEnv):
         goal: Goal,
     ) -> EnvSpec:
         task = self._task
-        proprioception = STATE_NAMES if task.has_gripper else STATE_NAMES[:7]
+        n = 9 if task.has_gripper else 7
+        proprioception = name_for_each_arm(STATE_NAMES[:n], task.n_arms)
         objects = self._name_object_state() if self._has_object_state else ()
         return EnvSpec(
             name=self._name,
@@ -201,12 +216,13 @@ class RobosuiteTaskEnv(RobosuiteEnv):
             cameras=self._make_cameras(image_sizes),
             state_names=(*proprioception, *objects),
             # The numbers of an object are metres, quaternions and radians.
-            state_units=(*STATE_UNITS[: len(proprioception)], *("",) * len(objects)),
+            state_units=(*STATE_UNITS[:n] * task.n_arms, *("",) * len(objects)),
             action=make_action_spec(
                 "delta" if self._relative else "absolute",
                 REACH_LOW_M,
                 REACH_HIGH_M,
                 has_gripper=task.has_gripper,
+                n_arms=task.n_arms,
             ),
             control_dt_s=self._env.control_timestep,
             physics_dt_s=self._env.model_timestep,
@@ -218,7 +234,7 @@ class RobosuiteTaskEnv(RobosuiteEnv):
 
     def _make_cameras(self, image_sizes: ImageSizes | None) -> tuple[CameraSpec, ...]:
         if image_sizes is None:
-            image_sizes = dict.fromkeys(POLICY_CAMERAS, IMAGE_SIZE_PX)
+            image_sizes = dict.fromkeys(self._task.policy_cameras, IMAGE_SIZE_PX)
         known = self._task.camera_names
         for name in image_sizes:
             if name not in known:
@@ -252,7 +268,7 @@ def _make(task: RobosuiteTask) -> Any:
 
     return robosuite.make(
         task.name,
-        robots="Panda",
+        robots=["Panda"] * task.n_arms,
         controller_configs=dict(CONTROLLER),
         control_freq=CONTROL_FREQ_HZ,
         has_offscreen_renderer=False,

@@ -6,12 +6,15 @@ import numpy as np
 from jaxtyping import Float64
 from scipy.spatial.transform import Rotation
 
+from sim.env import Expert
 from sim.errors import UnknownNameError, WhiskerError
+from sim.goals.two_handed_lift import TWO_HANDED_LIFT
 from sim.robosuite.expert_scene import ExpertScene, PositionXY
 from sim.robosuite.hand_motion import UP, HandMotion, Motion
 from sim.robosuite.handle_motion import grasp_handle
 from sim.robosuite.joint_motion import lead_part
 from sim.robosuite.picking import PLACE_FAILURE_MODES, Picking
+from sim.robosuite_tasks.two_arm_expert import POT_FAILURE_MODES, TwoArmLiftExpert
 
 if TYPE_CHECKING:
     from sim.robosuite_tasks.env import RobosuiteTaskEnv
@@ -179,6 +182,18 @@ class RobosuiteExpert:
             nearest = markers[np.linalg.norm(markers - hand, axis=1).argmin()]
             self._motion.target = nearest + (_HOVER_M if hovers else -_PRESS_M) * UP
             yield
+
+
+def make_expert(env: "RobosuiteTaskEnv", failure_mode: str | None) -> Expert:
+    """Return the expert of a task.
+
+    Raises:
+        WhiskerError: the task has no such failure mode.
+    """
+    if env.spec.goals[0].kind != TWO_HANDED_LIFT.name:
+        return RobosuiteExpert(env, failure_mode)
+    check_failure_mode(failure_mode, env.spec.name, POT_FAILURE_MODES)
+    return TwoArmLiftExpert(env, failure_mode)
 
 
 def check_failure_mode(

@@ -84,6 +84,8 @@ class RobosuiteFamily(EnvFamily):
         name: str,
         action: ActionSpec,
     ) -> str:
+        if find_task(name.partition("@")[0]).n_arms > 1:
+            return ""
         return "--control delta" if action.mode == "absolute" else "--control absolute"
 
     def env_of_demonstrations(self, path: Path) -> str | None:

@@ -6,6 +6,7 @@ same arm, gripper and control rate, and of the SO-101.
 
 from sim.goals.goal import Threshold
 from sim.goals.lift import LIFT
+from sim.goals.two_handed_lift import TWO_HANDED_LIFT
 
 # A held object that is this much above its resting height has left its support.
 LIFTED_M = 0.03
@@ -33,6 +34,7 @@ PICK_THRESHOLDS = {
 LIFT_THRESHOLDS = {name: PICK_THRESHOLDS[name] for name in LIFT.thresholds} | {
     "raised_m": Threshold(0.01, "chosen: half of the 2 cm by which the task lifts its cube"),
 }
+TWO_HANDED_LIFT_THRESHOLDS = {name: PICK_THRESHOLDS[name] for name in TWO_HANDED_LIFT.thresholds}
 # Distance from the middle of the wiping tool to a marker. robosuite wipes a marker off if it is
 # inside the rectangle of the tool's corners (13 cm from corner to corner) and up to 2 cm above it.
 AT_MARKER_M = 0.07

@@ -23,6 +23,7 @@ from sim.robosuite_tasks.goal_thresholds import (
     LIFT_THRESHOLDS,
     UNLATCHED_RAD,
 )
+from sim.robosuite_tasks.pot_lift import PotGoal
 from sim.robosuite_tasks.wiping import WipeGoal
 
 # robosuite's Lift._check_success.
@@ -114,6 +115,7 @@ _TRACKERS: dict[str, Callable[[Any, mujoco.MjModel], GoalTracker]] = {
     "NutAssembly": PegGoal,
     "Door": DoorGoal,
     "Wipe": WipeGoal,
+    "TwoArmLift": PotGoal,
 }
 
 

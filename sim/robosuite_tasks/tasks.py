@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from sim.errors import UnknownNameError, WhiskerError
-from sim.robosuite_tasks.conventions import BIN_CAMERAS, TABLE_CAMERAS
+from sim.robosuite_tasks.conventions import BIN_CAMERAS, TABLE_CAMERAS, TWO_ARM_CAMERAS
 
 PREFIX = "robosuite/"
 LOW_DIM = "_low_dim"
@@ -22,17 +22,24 @@ class RobosuiteTask:
         instruction: robosuite has none, so this is Whisker's wording.
         camera_names: cameras of the scene.
         has_gripper: whether the tool has fingers. The one of Wipe has none.
+        n_arms: number of Pandas. Two of them face each other.
     """
 
     name: str
     instruction: str
     camera_names: tuple[str, ...] = TABLE_CAMERAS
     has_gripper: bool = True
+    n_arms: int = 1
 
     @property
     def task_name(self) -> str:
         """Return the name in rows and seeds."""
         return f"{PREFIX}{self.name}"
+
+    @property
+    def policy_cameras(self) -> tuple[str, ...]:
+        """Return the cameras that are observed if none are named."""
+        return self.camera_names[: 1 + self.n_arms]
 
 
 TASKS: Mapping[str, RobosuiteTask] = {
@@ -48,10 +55,10 @@ TASKS: Mapping[str, RobosuiteTask] = {
         RobosuiteTask("NutAssemblyRound", "Put the round nut on the round peg."),
         RobosuiteTask("Door", "Open the door."),
         RobosuiteTask("Wipe", "Wipe the table.", has_gripper=False),
+        RobosuiteTask("TwoArmLift", "Lift the pot by its handles.", TWO_ARM_CAMERAS, n_arms=2),
     )
 }
 
-_TWO_ARMS = "two arms, and the controller here drives one"
 _SEVERAL = "several objects, each with a goal of its own, which is not implemented"
 _DRAWN = "an object that is drawn by Python's own generator, which no seed of an episode reaches"
 REFUSED: Mapping[str, str] = {
@@ -59,9 +66,9 @@ REFUSED: Mapping[str, str] = {
     "PickPlaceSingle": _DRAWN,
     "NutAssembly": _SEVERAL,
     "NutAssemblySingle": _DRAWN,
-    "TwoArmLift": _TWO_ARMS,
-    "TwoArmHandover": _TWO_ARMS,
-    "TwoArmPegInHole": _TWO_ARMS,
+    "TwoArmHandover": "a hammer that goes from hand to hand, a kind of goal that is not defined",
+    "TwoArmPegInHole": "two arms without grippers that hold a peg and a hole, a kind of goal that "
+    "is not defined",
 }
 
 
