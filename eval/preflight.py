@@ -10,7 +10,7 @@ from policies.lerobot_types import LerobotType
 from policies.native.native_types import NATIVE_TYPES, NativeType
 from policies.plan_kinds import PlanKinds
 from policies.policy import PolicySpec
-from policies.registry import LEROBOT_TYPES, resolve_policy_name
+from policies.registry import LEROBOT_TYPES, REMOTE_NAME, resolve_policy_name
 from policies.training_record import TrainingRecord
 from sim.errors import WhiskerError
 from sim.registry import family_of
@@ -268,6 +268,8 @@ def check_batch(policy_name: str | None, n_rows: int) -> None:
     types: dict[str, LerobotType | NativeType] = {**LEROBOT_TYPES, **NATIVE_TYPES}
     row = types.get(name)
     alone = row.plans_alone if row is not None else "one that is not of lerobot"
+    if name == REMOTE_NAME:
+        alone = "one behind a server, which gets one observation at a time"
     if alone:
         batched = [name for name, row in types.items() if not row.plans_alone]
         raise WhiskerError(

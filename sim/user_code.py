@@ -51,8 +51,7 @@ def import_attribute(subject: str, name: str) -> Any:
         if isinstance(error, ModuleNotFoundError) and f"{module_name}.".startswith(
             f"{error.name}."
         ):
-            package = module_name.partition(".")[0]
-            hint = f"Start the command in the folder that has {package!r}, or install it."
+            hint = _explain_missing(module_name.partition(".")[0])
         raise WhiskerError(
             subject,
             expected=f"a module {module_name!r} that can be imported",
@@ -71,6 +70,18 @@ def import_attribute(subject: str, name: str) -> Any:
             )
         found = getattr(found, part)
     return found
+
+
+def _explain_missing(package: str) -> str:
+    """Return what to do about a package of which a module is missing."""
+    found = source_file(package)
+    is_another = found is not None and Path.cwd() not in found.resolve().parents
+    if is_another and Path(package).is_dir():
+        return (
+            f"An installed package is also called {package!r} and comes first: give your folder "
+            "another name."
+        )
+    return f"Start the command in the folder that has {package!r}, or install it."
 
 
 def call_factory(subject: str, factory: object, **arguments: Any) -> Any:

@@ -242,7 +242,7 @@ def test_an_unknown_wire_is_refused():
         ("--server tcp://127.0.0.1:1 --wire so101", "expected a server at ws://HOST:PORT, since"),
         ("--server ws://127.0.0.1:1 --wire gr00t-so101", "expected a server at tcp://HOST:PORT"),
         ("--server ws://127.0.0.1:1 --wire openpi-libro", "Did you mean 'openpi-libero'"),
-        ("--server ws://127.0.0.1:1 --wire so101 --batch 2", "one that is not of lerobot"),
+        ("--server ws://127.0.0.1:1 --wire so101 --batch 2", "gets one observation at a time"),
     ],
 )
 def test_flags_that_name_no_server_are_refused(flags, said, refusal_of_eval):

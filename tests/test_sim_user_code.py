@@ -34,6 +34,14 @@ def test_a_module_of_the_current_folder_is_found_and_hides_no_installed_one(fold
     assert callable(import_attribute("--policy", "yaml:safe_load"))
 
 
+def test_a_folder_that_is_called_as_an_installed_package_is_named_as_the_reason(folder):
+    (folder / "yaml").mkdir()
+    (folder / "yaml" / "mine.py").write_text("make = 1\n")
+    look_in_current_directory()
+    with pytest.raises(WhiskerError, match=r"package is also called 'yaml' and comes first: give"):
+        import_attribute("--policy", "yaml.mine:make")
+
+
 @pytest.mark.parametrize(
     ("name", "said"),
     [
