@@ -19,7 +19,7 @@ from scipy.spatial.transform import Rotation
 
 from sim.check_env import check_env
 from sim.errors import UnknownNameError, WhiskerError
-from sim.registry import expand_env, make_env, packages_of
+from sim.registry import expand_env, make_env, packages_of, resolve
 from sim.simpler_bench import installation
 from sim.simpler_bench.conventions import CAMERA
 from sim.simpler_bench.env_spec import make_spec
@@ -190,6 +190,13 @@ def test_an_image_of_another_shape_is_refused():
         make_spec(CARROT, {CAMERA: (224, 224)}, False)
     (camera,) = make_spec(CARROT, {CAMERA: (150, 200)}, False).cameras
     assert (camera.height_px, camera.width_px) == (150, 200)
+
+
+def test_the_viewer_asks_for_an_image_that_is_not_distorted():
+    """It does so for policies without cameras, such as the expert."""
+    size_px = resolve(CARROT.task_name).family.preview_size_px
+    (camera,) = make_spec(CARROT, {CAMERA: size_px}, False).cameras
+    assert (camera.height_px, camera.width_px) == size_px
 
 
 @pytest.mark.slow
