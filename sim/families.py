@@ -77,6 +77,8 @@ class EnvFamily:
             absolute poses (`--control`).
         advice_on_control: what to do instead of `--control` if there is no such choice.
         square_images: whether its recordings, and therefore its videos, are square.
+        preview_size_px: height and width of the images that the viewer shows of an episode whose
+            policy has no cameras.
         viewer_camera: camera for people only; no policy may use it. "" if there is none.
         why_objects_settle: reason why objects move in the first observation, if the published
             environments begin like that. "" if objects are at rest.
@@ -104,6 +106,7 @@ class EnvFamily:
     has_control: bool = False
     advice_on_control: str = "Leave it out."
     square_images: bool = False
+    preview_size_px: tuple[int, int] = (128, 128)
     viewer_camera: str = ""
     why_objects_settle: str = ""
     snapshots: Literal["", "copied", "replayed"] = ""

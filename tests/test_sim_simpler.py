@@ -5,19 +5,21 @@ They need the extra and its assets:
 """
 
 import json
+import re
 import subprocess
 import sys
 from contextlib import closing
 from functools import partial
 from pathlib import Path
 
+import imageio.v3 as iio
 import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
 from sim.check_env import check_env
 from sim.errors import UnknownNameError, WhiskerError
-from sim.registry import expand_env, make_env, packages_of
+from sim.registry import expand_env, make_env, packages_of, resolve
 from sim.simpler_bench import installation
 from sim.simpler_bench.conventions import CAMERA
 from sim.simpler_bench.env_spec import make_spec
@@ -47,7 +49,7 @@ def test_other_environments_do_not_depend_on_the_extra():
 
 def test_a_driver_that_is_not_there_is_named(monkeypatch, tmp_path):
     monkeypatch.setenv("VK_ICD_FILENAMES", str(tmp_path / "lvp.json"))
-    with pytest.raises(WhiskerError, match=r"lavapipe, 25.0 or later, got no file .*--extra"):
+    with pytest.raises(WhiskerError, match=r"lavapipe, 25.0 or later, got no file .*Unset VK_"):
         find_driver()
 
 
@@ -74,16 +76,53 @@ def test_assets_of_another_version_are_refused(monkeypatch, tmp_path):
     monkeypatch.setenv("MS_ASSET_DIR", str(tmp_path))
     dataset = tmp_path / "data/tasks/bridge_v2_real2sim_dataset"
     files = {
-        dataset / "custom" / CARROT.model_file: json.dumps({"bridge_carrot": {}}),
-        dataset / "real_inpainting" / CARROT.photograph: "x",
-        dataset / "stages" / CARROT.stage: "x",
-        tmp_path / "data/robots/widowx/wx250s.urdf": "<robot/>",
+        dataset / "custom" / CARROT.model_file: json.dumps({"bridge_carrot": {}}).encode(),
+        dataset / "real_inpainting" / CARROT.photograph: iio.imwrite(
+            "<bytes>", np.zeros((2, 2, 3), np.uint8), extension=".png"
+        ),
+        dataset / "stages" / CARROT.stage: b"glTF" + np.array([2, 12], np.uint32).tobytes(),
+        tmp_path / "data/robots/widowx/wx250s.urdf": b"<robot></robot>",
     }
-    for file, text in files.items():
+    for file, content in files.items():
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(text)
+        file.write_bytes(content)
     with pytest.raises(WhiskerError, match=rf"{CARROT.models[0]}.*files of another version"):
         check_assets(CARROT)
+
+
+ASSETS = Path(__file__).parents[2] / "shared/data/simpler_bridge/data"
+
+
+@pytest.mark.skipif(not ASSETS.is_dir(), reason=f"no assets in {ASSETS}")
+def test_each_asset_that_is_cut_in_half_is_named(monkeypatch, tmp_path):
+    """SAPIEN makes an object without a body from half a mesh, and hangs on half a scene."""
+    spoon = TASKS["spoon_on_towel"]
+    monkeypatch.setenv("MS_ASSET_DIR", str(tmp_path))
+    copies = tmp_path / "data"
+    for file in filter(Path.is_file, ASSETS.rglob("*")):
+        copy = copies / file.relative_to(ASSETS)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.symlink_to(file)
+    check_assets(spoon)
+    models = "tasks/bridge_v2_real2sim_dataset/custom/models/bridge_spoon_generated_modified"
+    scene = "tasks/bridge_v2_real2sim_dataset"
+    for name in (
+        f"{models}/collision.obj",
+        f"{models}/textured.dae",
+        f"{models}/Image_0.003.jpg",
+        f"{scene}/custom/{spoon.model_file}",
+        f"{scene}/real_inpainting/{spoon.photograph}",
+        f"{scene}/stages/{spoon.stage}",
+        "robots/widowx/wx250s.urdf",
+        "robots/widowx/meshes_wx250s/WXSA-250-M-10-Finger.stl",
+    ):
+        content = (ASSETS / name).read_bytes()
+        (copies / name).unlink()
+        (copies / name).write_bytes(content[: len(content) // 2])
+        with pytest.raises(WhiskerError, match=rf"{re.escape(name)}, got a file that was cut off"):
+            check_assets(spoon)
+        (copies / name).write_bytes(content)
+    check_assets(spoon)
 
 
 @pytest.mark.slow
@@ -151,6 +190,13 @@ def test_an_image_of_another_shape_is_refused():
         make_spec(CARROT, {CAMERA: (224, 224)}, False)
     (camera,) = make_spec(CARROT, {CAMERA: (150, 200)}, False).cameras
     assert (camera.height_px, camera.width_px) == (150, 200)
+
+
+def test_the_viewer_asks_for_an_image_that_is_not_distorted():
+    """It does so for policies without cameras, such as the expert."""
+    size_px = resolve(CARROT.task_name).family.preview_size_px
+    (camera,) = make_spec(CARROT, {CAMERA: size_px}, False).cameras
+    assert (camera.height_px, camera.width_px) == size_px
 
 
 @pytest.mark.slow

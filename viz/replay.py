@@ -12,12 +12,11 @@ from eval.episode_row import EpisodeRow
 from eval.run import Run
 from sim.capabilities import Drawable, Snapshots, provides, require
 from sim.env import Env
-from sim.registry import camera_names
+from sim.registry import camera_names, resolve
 from viz.observation_override import ObservationOverride
 from viz.progress import Report, report_nothing
 from viz.whiskers import Whiskers, open_whisker_env
 
-_DEFAULT_SIZE_PX = (128, 128)
 # The pose of the world frame, which is the only body of a scene that cannot be drawn.
 _WORLD_POSE = np.array([[0, 0, 0, 1, 0, 0, 0]], np.float32)
 
@@ -66,7 +65,7 @@ def open_replay_env(run: Run, task: str) -> Snapshots:
         env = run.description.env
         # Older runs do not record the camera names.
         names = env.camera_names or camera_names(env.name)
-        sizes = dict.fromkeys(names[:2], _DEFAULT_SIZE_PX)
+        sizes = dict.fromkeys(names[:2], resolve(env.name).family.preview_size_px)
     return open_whisker_env(run, task, sizes)
 
 

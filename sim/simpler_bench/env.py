@@ -173,12 +173,7 @@ class SimplerEnv:
     def make_expert(self, failure_mode: str | None = None) -> Expert:
         from sim.simpler_bench.expert import SimplerExpert
 
-        if failure_mode is not None:
-            raise WhiskerError(
-                f"failure mode {failure_mode!r} of the expert",
-                expected=f"none in {self.spec.name!r}, whose expert makes no mistakes on purpose",
-            )
-        return SimplerExpert(self._scene)
+        return SimplerExpert(self._scene, failure_mode)
 
     def close(self) -> None:
         if not self._is_closed:

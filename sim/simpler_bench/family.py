@@ -27,6 +27,8 @@ class SimplerFamily(EnvFamily):
     packages = (*PACKAGES, "torch", "numpy")
     extra = "simpler"
     in_own_process = True
+    # An image of another shape would be distorted.
+    preview_size_px = (240, 320)
     success = "at_end"
     snapshots = "replayed"
     is_drawable = True

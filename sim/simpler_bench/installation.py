@@ -13,6 +13,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from sim.errors import WhiskerError
+from sim.simpler_bench.asset_files import is_whole
 from sim.simpler_bench.tasks import SimplerTask
 
 PACKAGES = {"mani-skill": "3.0.1", "sapien": "3.0.3"}
@@ -24,6 +25,11 @@ _ROBOT = Path("robots/widowx")
 # docker/install.sh unpacks the driver here on Debian 12, and leaves the machine's own Mesa alone.
 _UNPACKED_DRIVER = Path(__file__).parents[2] / ".uv/vulkan/lvp_icd.json"
 _SYSTEM_DRIVERS = Path("/usr/share/vulkan/icd.d")
+# What to do without a driver, by whether the user has named one.
+_DRIVER_HINTS = {
+    False: f"This installs it on Debian 12 and 13: {INSTALL}",
+    True: f"Unset VK_ICD_FILENAMES and VK_DRIVER_FILES, and this installs it on Debian: {INSTALL}",
+}
 
 
 def check_packages() -> None:
@@ -53,7 +59,7 @@ def asset_folder() -> Path:
 
 
 def check_assets(task: SimplerTask) -> None:
-    """Raise unless every file that a task needs is there and not empty.
+    """Raise unless every file that a task needs is there and complete.
 
     Raises:
         WhiskerError: names the first file that is missing, or a model that another version lacks.
@@ -82,6 +88,9 @@ def check_assets(task: SimplerTask) -> None:
             (folder / models / f"textured.{suffix}").is_file() for suffix in ("obj", "dae", "glb")
         ):
             _check_file(folder, models / "textured.dae")
+        # The textures are among them.
+        for path in sorted((folder / models).iterdir()):
+            _check_file(folder, path.relative_to(folder))
     for mesh in re.findall(r'filename="([^"]+)"', (folder / _ROBOT / "wx250s.urdf").read_text()):
         _check_file(folder, _ROBOT / mesh)
 
@@ -92,7 +101,7 @@ def find_driver() -> Path:
     Raises:
         WhiskerError: there is none.
     """
-    named = os.environ.get("VK_ICD_FILENAMES") or os.environ.get("VK_DRIVER_FILES")
+    named = _find_named_drivers()
     if named:
         candidates = [Path(named.split(":")[0])]
     else:
@@ -104,7 +113,7 @@ def find_driver() -> Path:
         "Vulkan driver for SimplerEnv",
         expected="Mesa's software renderer lavapipe, 25.0 or later",
         got=f"no file {named!r}" if named else "none",
-        hint=f"This installs it on Debian 12 and 13: {INSTALL}",
+        hint=_DRIVER_HINTS[bool(named)],
     )
 
 
@@ -114,6 +123,7 @@ def start_renderer() -> None:
     Raises:
         WhiskerError: there is no driver, or SAPIEN refuses it, as it does Debian 12's own Mesa 22.
     """
+    is_named = bool(_find_named_drivers())
     os.environ["VK_ICD_FILENAMES"] = str(find_driver())
     import sapien.render
 
@@ -124,19 +134,27 @@ def start_renderer() -> None:
             "Vulkan driver for SimplerEnv",
             expected="Mesa's software renderer lavapipe, 25.0 or later",
             got=f"{os.environ['VK_ICD_FILENAMES']}, with which SAPIEN says: {error}",
-            hint=f"This installs it on Debian 12 and 13: {INSTALL}",
+            hint=_DRIVER_HINTS[is_named],
         ) from error
+
+
+def _find_named_drivers() -> str:
+    """Return the files that a variable of Vulkan's names; "" if none does."""
+    return os.environ.get("VK_ICD_FILENAMES") or os.environ.get("VK_DRIVER_FILES") or ""
 
 
 def _check_file(folder: Path, file: Path) -> None:
     path = folder / file
-    if path.is_file() and path.stat().st_size:
+    if path.is_file() and is_whole(path):
         return
+    found = "none"
+    if path.is_file():
+        found = "a file that was cut off" if path.stat().st_size else "an empty file"
     asset = "widowx250s" if _ROBOT in file.parents else "bridge_v2_real2sim"
     raise WhiskerError(
         f"assets of SimplerEnv in {str(folder)!r}",
         expected=str(file),
-        got="an empty file" if path.is_file() else "none",
+        got=found,
         hint=f"{DOWNLOAD} {asset}",
     )
 
