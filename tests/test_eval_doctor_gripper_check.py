@@ -9,6 +9,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from eval.doctor.action_columns import name_gripper
+from eval.doctor.finding import fine
 from eval.doctor.gripper_check import check_gripper
 from tests.test_eval_doctor_recorded_run_checks import (
     ACTION,
@@ -126,3 +128,11 @@ def test_a_door_may_be_pushed():
     pushed = episode(commands, near=(10, 40))
     pushed.joint_progress[:] = 0.1
     assert check_gripper([pushed] * 3, BINARY, STATE_NAMES, 0).level == "fine"
+
+
+def test_the_gripper_is_named_where_there_are_several():
+    second = (GRIPPER - 1,)
+    found = fine("gripper motion", "opens and closes", "0 to 1")
+    assert name_gripper(found, ACTION, GRIPPER) == found
+    of_second = name_gripper(found, replace(ACTION, more_gripper_indices=second), second[0])
+    assert of_second.evidence == f"{ACTION.names[GRIPPER - 1]!r}: 0 to 1"

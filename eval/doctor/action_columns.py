@@ -1,10 +1,12 @@
 """Selects the dimensions of an action that can be compared with each other and with the state."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from jaxtyping import Bool, Float
 
+from eval.doctor.finding import Finding
 from sim.spec import ActionSpec
 
 
@@ -43,3 +45,10 @@ def linear_columns(action: ActionSpec) -> Bool[np.ndarray, " action_dim"]:
     if action.rotation == "none":
         return np.ones(action.dim, dtype=bool)
     return np.array([unit != "rad" for unit in action.units])
+
+
+def name_gripper(finding: Finding, action: ActionSpec, index: int) -> Finding:
+    """Return a finding on the gripper at a dimension of the actions; it is named if of several."""
+    if len(action.gripper_indices) == 1:
+        return finding
+    return replace(finding, evidence=f"{action.names[index]!r}: {finding.evidence}")

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from eval.doctor.action_columns import name_gripper
 from eval.doctor.bug_search import find_bug, has_time_for_observation_bugs, undo_in_plans
 from eval.doctor.check_context import PATIENCE_S, CheckContext, Reference
 from eval.doctor.disagreement import (
@@ -126,7 +127,8 @@ def _compare(context: CheckContext, reference: Reference) -> Findings:
         swapped = undo_in_plans(chunks, reference, swap, range(len(chunks)))
         is_swapped = _fits_swapped(context, reference, plans, swapped[:, : context.n_compared])
         for gripper in context.action.gripper_indices:
-            yield _check_gripper(context, reference, plans, gripper, is_swapped)
+            found = _check_gripper(context, reference, plans, gripper, is_swapped)
+            yield name_gripper(found, context.action, gripper)
         if is_swapped:
             undone = swap
             chunks = swapped

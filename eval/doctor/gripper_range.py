@@ -3,6 +3,7 @@
 import numpy as np
 from jaxtyping import Float
 
+from eval.doctor.action_columns import name_gripper
 from eval.doctor.check_context import CheckContext
 from eval.doctor.finding import Finding, Findings, fail, fine, unknown
 from policies.adapters import convert_gripper
@@ -36,7 +37,8 @@ def check_gripper_range(
         high: largest actions of the training.
     """
     for index in context.action.gripper_indices:
-        yield from _check_one_gripper(context, stats, low, high, index)
+        for found in _check_one_gripper(context, stats, low, high, index):
+            yield name_gripper(found, context.action, index)
 
 
 def _check_one_gripper(

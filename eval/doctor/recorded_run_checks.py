@@ -1,9 +1,11 @@
 """Checks a finished run: what its recorded episodes say about the cause of its success rate."""
 
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
 from functools import partial
 
+from eval.doctor.action_columns import name_gripper
 from eval.doctor.early_success import check_early_success
 from eval.doctor.finding import Finding, describe_failed_check, fine, unknown, warn
 from eval.doctor.gripper_check import check_gripper
@@ -32,6 +34,7 @@ from eval.run import Run
 from eval.run_description import RunDescription
 from sim.env import Env
 from sim.errors import WhiskerError
+from sim.spec import ActionSpec
 
 type Check = partial[Finding]
 
@@ -119,17 +122,10 @@ def _checks_of_episodes(run: Run, rows: Rows) -> list[Check]:
         partial(check_following, episodes, action, state_names),
         partial(check_hand_over, episodes, action),
     ]
-    checks += [
-        partial(
-            check_gripper,
-            episodes,
-            one,
-            state_names,
-            n_success,
-            is_baseline=is_baseline,
-        )
-        for one in action.split_by_gripper()
-    ]
+    check = partial(check_gripper, is_baseline=is_baseline)
+    for index, one in zip(action.gripper_indices, action.split_by_gripper(), strict=True):
+        check_one = partial(check, episodes, one, state_names, n_success)
+        checks.append(partial(_check_gripper_of_several, check_one, action, index))
     if is_baseline:
         checks.append(partial(_not_for_baselines, "plan spread"))
         checks.append(partial(_not_for_baselines, "first plan"))
@@ -140,6 +136,14 @@ def _checks_of_episodes(run: Run, rows: Rows) -> list[Check]:
         not_compared = "first plans were not compared"
         first_plan = partial(unknown, "first plan", not_compared, "the policy has no cameras")
     return [*checks, first_plan]
+
+
+def _check_gripper_of_several(
+    check: Callable[[], Finding],
+    action: ActionSpec,
+    index: int,
+) -> Finding:
+    return name_gripper(check(), action, index)
 
 
 def _not_for_baselines(check: str) -> Finding:
