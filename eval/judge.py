@@ -17,14 +17,16 @@ from eval.pick_and_place_rules import (
     was_grasped,
     was_picked_up,
 )
-from eval.trajectory import Trajectory, Verdict, find_best, find_undoing, or_end
+from eval.trajectory import Trajectory, Verdict, find_best, find_failed_stage, find_undoing, or_end
 from eval.two_handed_lift_rules import judge_two_handed_lift
+from eval.wiping_rules import judge_wiping
 from sim.goals.articulated import ARTICULATED
 from sim.goals.insert import INSERT
 from sim.goals.lift import LIFT
 from sim.goals.pick_and_place import PICK_AND_PLACE
 from sim.goals.stack import STACK
 from sim.goals.two_handed_lift import TWO_HANDED_LIFT
+from sim.goals.wipe import WIPE
 
 
 @dataclass(frozen=True)
@@ -76,9 +78,7 @@ def was_begun(trajectory: Trajectory) -> bool:
 def judge_by_stages(trajectory: Trajectory) -> Verdict:
     """Return the verdict on an episode that did not succeed, for a kind without rules of its own.
 
-    The outcome is a timeout. The failed stage is the first that was never met. If each was met at
-    some time, it is the first that does not hold at the end, and if all hold, the last, which did
-    not hold for long enough.
+    The outcome is a timeout. `find_failed_stage` says which stage failed.
 
     If the goal held at some time, the decisive step is where it no longer held. Otherwise it is
     where the distance measure of the kind was smallest, or the end if the kind has none.
@@ -94,19 +94,11 @@ def judge_by_stages(trajectory: Trajectory) -> Verdict:
         step, event = or_end(trajectory, nearest, Event.STALLED)
     return Verdict(
         Outcome.TIMEOUT,
-        _find_failed_stage(trajectory),
+        find_failed_stage(trajectory),
         last_step,
         step,
         event,
     )
-
-
-def _find_failed_stage(trajectory: Trajectory) -> str | None:
-    stages = list(trajectory.stages)
-    never_met = [stage for stage in stages if not trajectory.ever(stage)]
-    undone = [stage for stage in stages if not trajectory.finally_(stage)]
-    in_question = [*never_met, *undone, *stages[-1:]]
-    return in_question[0] if in_question else None
 
 
 def was_begun_by_stages(trajectory: Trajectory) -> bool:
@@ -122,6 +114,7 @@ RULES: dict[str, Rules] = {
     LIFT.name: Rules(judge_lift, was_grasped),
     TWO_HANDED_LIFT.name: Rules(judge_two_handed_lift, was_grasped),
     ARTICULATED.name: Rules(judge_articulated, was_moved),
+    WIPE.name: Rules(judge_wiping, was_begun_by_stages),
 }
 _GENERAL_RULES = Rules(judge_by_stages, was_begun_by_stages)
 

@@ -36,6 +36,8 @@ class Event(StrEnum):
     NOT_LIFTED = "not_lifted"
     NOT_RELEASED = "not_released"
     CLOSEST_APPROACH = "closest_approach"
+    NOT_PRESSED = "not_pressed"
+    LEFT_SURFACE = "left_surface"
     STALLED = "stalled"
     UNDONE = "undone"
     END = "end"
@@ -137,6 +139,8 @@ EVENTS: dict[str, EventFacts] = {
     Event.CLOSEST_APPROACH: EventFacts(
         "the gripper came as near as it ever did, and nothing followed"
     ),
+    Event.NOT_PRESSED: EventFacts("the tool came to a marker, and never touched the surface there"),
+    Event.LEFT_SURFACE: EventFacts("the tool left the surface for good while it was wiping"),
     Event.STALLED: EventFacts(
         "the object, the joint or the robot came as near to its goal as it ever did"
     ),

@@ -129,6 +129,19 @@ def find_undoing(trajectory: Trajectory) -> tuple[int, Event]:
     return min(end, trajectory.last_step), Event.UNDONE
 
 
+def find_failed_stage(trajectory: Trajectory) -> str | None:
+    """Return the first stage that was never met; None for a goal without stages.
+
+    If each was met at some time, it is the first that does not hold at the end, and if all hold,
+    the last, which did not hold for long enough.
+    """
+    stages = list(trajectory.stages)
+    never_met = [stage for stage in stages if not trajectory.ever(stage)]
+    undone = [stage for stage in stages if not trajectory.finally_(stage)]
+    in_question = [*never_met, *undone, *stages[-1:]]
+    return in_question[0] if in_question else None
+
+
 def find_closest_approach(trajectory: Trajectory) -> tuple[int, Event]:
     """Return the step at which the gripper came closest to the object, or to the part."""
     step = find_best(-trajectory.gripper_distance_m, trajectory.goal.thresholds["stalled_m"])

@@ -107,7 +107,8 @@ MISTAKES = [
     pytest.param(
         "Door", "stop_half_way", Outcome.TIMEOUT, "opened", Event.STALLED, marks=pytest.mark.slow
     ),
-    ("Wipe", "never_press", Outcome.TIMEOUT, "begun", Event.STALLED),
+    ("Wipe", "never_press", Outcome.TIMEOUT, "begun", Event.NOT_PRESSED),
+    ("Wipe", "lift_half_way", Outcome.TIMEOUT, "cleaned", Event.LEFT_SURFACE),
     pytest.param(
         "Wipe", "stop_half_way", Outcome.TIMEOUT, "cleaned", Event.STALLED, marks=pytest.mark.slow
     ),

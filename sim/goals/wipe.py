@@ -16,6 +16,7 @@ WIPE = GoalKind(
     },
     nears="markers_left",
     thresholds={
+        "stalled_m": "coming closer by less than this is no progress",
         "stalled": "wiping fewer markers than this is no progress",
         "stalled_steps": "control steps without progress at the end that distinguish a stalled "
         "episode from a short one",

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 LIFT_FAILURE_MODES = ("never_close", "never_lift")
 DOOR_FAILURE_MODES = ("never_turn", "stop_half_way")
-WIPE_FAILURE_MODES = ("never_press", "stop_half_way")
+WIPE_FAILURE_MODES = ("never_press", "stop_half_way", "lift_half_way")
 
 _EVERY_FAILURE_MODE = (
     PLACE_FAILURE_MODES + LIFT_FAILURE_MODES + DOOR_FAILURE_MODES + WIPE_FAILURE_MODES
@@ -52,6 +52,7 @@ class RobosuiteExpert:
         never_turn       timeout, since the door is still latched
         stop_half_way    timeout, since the door is not open far enough, or markers are left
         never_press      timeout, since the tool stays above the table
+        lift_half_way    timeout, since the tool leaves the table while markers are left
     """
 
     def __init__(
@@ -62,8 +63,11 @@ class RobosuiteExpert:
         self._env = env
         self._failure_mode = failure_mode
         kind = env.spec.goals[0].kind
-        modes = {"lift": LIFT_FAILURE_MODES, "door": DOOR_FAILURE_MODES}
-        modes |= {"wipe": WIPE_FAILURE_MODES}
+        modes: dict[str, tuple[str, ...]] = {
+            "lift": LIFT_FAILURE_MODES,
+            "door": DOOR_FAILURE_MODES,
+            "wipe": WIPE_FAILURE_MODES,
+        }
         check_failure_mode(failure_mode, env.spec.name, modes.get(kind, PLACE_FAILURE_MODES))
         scripts = {"lift": self._lift, "stack": self._stack, "insert": self._insert}
         scripts |= {"door": self._open_door, "pick_and_place": self._put_into_bin}
@@ -171,7 +175,8 @@ class RobosuiteExpert:
         env = self._env
         scene = self._scene
         bodies = env.model.geom_bodyid[env.marker_geoms]
-        hovers = self._failure_mode == "never_press"
+        hovers_from = {"never_press": len(bodies), "lift_half_way": len(bodies) // 2}
+        hovers_from_n = hovers_from.get(self._failure_mode or "", 0)
         stops_at = len(bodies) // 2 if self._failure_mode == "stop_half_way" else 0
         while True:
             left = bodies[env.model.geom_rgba[env.marker_geoms, 3] > 0]
@@ -180,6 +185,7 @@ class RobosuiteExpert:
             markers = scene.data.xpos[left]
             hand = scene.hand_position()
             nearest = markers[np.linalg.norm(markers - hand, axis=1).argmin()]
+            hovers = len(left) <= hovers_from_n
             self._motion.target = nearest + (_HOVER_M if hovers else -_PRESS_M) * UP
             yield
 

@@ -39,6 +39,7 @@ TWO_HANDED_LIFT_THRESHOLDS = {name: PICK_THRESHOLDS[name] for name in TWO_HANDED
 # inside the rectangle of the tool's corners (13 cm from corner to corner) and up to 2 cm above it.
 AT_MARKER_M = 0.07
 WIPE_THRESHOLDS = {
+    "stalled_m": Threshold(0.005, _SAME),
     "stalled": Threshold(0.5, "chosen: markers are counted, so one more is progress"),
     "stalled_steps": _STALLED_STEPS,
 }
