@@ -38,7 +38,7 @@ def _is_whole_stl(content: bytes) -> bool:
 
 
 def _is_whole_obj(content: bytes) -> bool:
-    """Return whether faces use the last vertex. Vertices come first, and no mark says the end."""
+    """Return whether a face uses the last vertex. Vertices come first, and no mark says the end."""
     n_vertices = 0
     used: set[int] = set()
     for line in content.splitlines():
@@ -46,7 +46,8 @@ def _is_whole_obj(content: bytes) -> bool:
         n_vertices += kind == b"v"
         if kind == b"f":
             used.update(int(word.partition(b"/")[0]) for word in words)
-    return used == set(range(1, n_vertices + 1))
+    # A negative number counts back from the last vertex.
+    return n_vertices in used or min(used, default=0) < 0
 
 
 def _ends_with(end: bytes) -> Callable[[bytes], bool]:
