@@ -230,6 +230,7 @@ def test_an_episode_runs_in_batches_as_alone_and_records_what_whiskers_need(
         assert first["prediction_step"].tolist() == [0, 4, 8]
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_fractal_runs_with_the_rules_of_fractal(fractal, eval_here, tmp_path):
     command = f"--policy open_pi_zero --checkpoint {fractal} --env {GOOGLE_ENV} --episodes 2"
     alone, batched = tmp_path / "alone", tmp_path / "batched"

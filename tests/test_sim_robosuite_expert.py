@@ -112,7 +112,14 @@ MISTAKES = [
     pytest.param(
         "Wipe", "stop_half_way", Outcome.TIMEOUT, "cleaned", Event.STALLED, marks=pytest.mark.slow
     ),
-    ("TwoArmLift", "never_close", Outcome.NEVER_PICKED_UP, "grasped", Event.CLOSEST_APPROACH),
+    pytest.param(
+        "TwoArmLift",
+        "never_close",
+        Outcome.NEVER_PICKED_UP,
+        "grasped",
+        Event.CLOSEST_APPROACH,
+        marks=pytest.mark.slow,
+    ),
     pytest.param(
         "TwoArmLift",
         "never_lift",

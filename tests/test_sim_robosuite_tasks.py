@@ -131,6 +131,7 @@ def count_markers_left(env):
     return env.progress()[0].measures["markers_left"]
 
 
+@pytest.mark.slow
 def test_two_arms_lift_a_pot_as_in_the_stock_environment():
     """States and success are equal in every step until the pot is up, contacts included."""
     stock = make_stock_env_without_images("TwoArmLift")
