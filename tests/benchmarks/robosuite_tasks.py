@@ -3,7 +3,7 @@
     uv run python -m tests.benchmarks.robosuite_tasks
 
 Times are CPU times of this process (all threads) on software rendering. Both environments have the
-two 84 px cameras of robomimic's image policies and execute the same random actions. The stock
+84 px cameras of robomimic's image policies and execute the same random actions. The stock
 environment renders in every step, as robomimic's image rollouts do. Ours renders once in a chunk of
 8 actions. They take turns, because the machine drifts. The table has medians and their ratios.
 """
@@ -19,7 +19,7 @@ from sim.robosuite_tasks.tasks import TASKS
 from tests.benchmarks.measuring import cpu_s, make_table, run_chunk, run_stock
 from tests.stock_robosuite import begin_stock_episode, make_stock_env
 
-NAMES = ("Lift", "Stack", "PickPlaceCan", "NutAssemblySquare", "Door", "Wipe")
+NAMES = ("Lift", "Stack", "PickPlaceCan", "NutAssemblySquare", "Door", "Wipe", "TwoArmLift")
 CHUNK = 8
 N_ROUNDS = 7
 
