@@ -15,6 +15,8 @@ judged by what happened to the object:
   is where it left the gripper.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 
 from eval.grasps import Grasp, find_closings, find_grasps, find_stretches
@@ -32,7 +34,7 @@ def judge_pick_and_place(trajectory: Trajectory) -> Verdict:
     grasps = find_held(trajectory)
     carries = [grasp for grasp in grasps if grasp.lifted]
     if not carries:
-        return _judge_never_picked_up(trajectory, grasps)
+        return judge_never_picked_up(trajectory, grasps, _find_reaching_event)
     if carries[-1].end > trajectory.last_step:
         return _judge_still_carried(trajectory, carries[-1])
     return _judge_after_carry(trajectory, carries[-1])
@@ -45,7 +47,7 @@ def was_grasped(trajectory: Trajectory) -> bool:
 
 def judge_lift(trajectory: Trajectory) -> Verdict:
     """Return the verdict on an episode that did not lift its object: it was never picked up."""
-    return _judge_never_picked_up(trajectory, find_held(trajectory))
+    return judge_never_picked_up(trajectory, find_held(trajectory), _find_reaching_event)
 
 
 def find_held(trajectory: Trajectory) -> list[Grasp]:
@@ -60,11 +62,20 @@ def find_held(trajectory: Trajectory) -> list[Grasp]:
     )
 
 
-def _judge_never_picked_up(trajectory: Trajectory, grasps: list[Grasp]) -> Verdict:
+def judge_never_picked_up(
+    trajectory: Trajectory,
+    grasps: list[Grasp],
+    find_reaching_event: Callable[[Trajectory], tuple[int, Event]],
+) -> Verdict:
+    """Return the verdict on an episode whose object was never carried.
+
+    Args:
+        find_reaching_event: returns the decisive step and event of an episode without a grasp.
+    """
     last_step = trajectory.last_step
     if not grasps:
         stage = "grasped" if trajectory.ever("reached") else "reached"
-        step, event = _find_reaching_event(trajectory)
+        step, event = find_reaching_event(trajectory)
         return Verdict(
             Outcome.NEVER_PICKED_UP,
             stage,

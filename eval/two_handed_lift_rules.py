@@ -11,9 +11,8 @@ not succeed is judged by its grasps:
 - Carried to the end, but not high enough: timeout. The decisive step is where it was highest.
 """
 
-from eval.grasps import Grasp
 from eval.outcome import Event, Outcome
-from eval.pick_and_place_rules import find_held, name_loss
+from eval.pick_and_place_rules import find_held, judge_never_picked_up, name_loss
 from eval.trajectory import Trajectory, Verdict, find_best, or_end
 
 
@@ -22,7 +21,7 @@ def judge_two_handed_lift(trajectory: Trajectory) -> Verdict:
     grasps = find_held(trajectory)
     carries = [grasp for grasp in grasps if grasp.lifted]
     if not carries:
-        return _judge_never_picked_up(trajectory, grasps)
+        return judge_never_picked_up(trajectory, grasps, _find_closest_approach)
     last_step = trajectory.last_step
     carry = carries[-1]
     if carry.end <= last_step:
@@ -45,24 +44,8 @@ def judge_two_handed_lift(trajectory: Trajectory) -> Verdict:
     )
 
 
-def _judge_never_picked_up(trajectory: Trajectory, grasps: list[Grasp]) -> Verdict:
-    last_step = trajectory.last_step
-    stage = "lifted"
-    if not grasps:
-        stage = "grasped" if trajectory.ever("reached") else "reached"
-        nearness_m = -trajectory.measures["farther_hand_m"]
-        closest = find_best(nearness_m, trajectory.goal.thresholds["stalled_m"])
-        step, event = or_end(trajectory, closest, Event.CLOSEST_APPROACH)
-    elif grasps[-1].end > last_step:
-        step = grasps[-1].begin
-        event = Event.NOT_LIFTED
-    else:
-        step = grasps[0].end
-        event = name_loss(trajectory, grasps[0])
-    return Verdict(
-        Outcome.NEVER_PICKED_UP,
-        stage,
-        last_step,
-        step,
-        event,
-    )
+def _find_closest_approach(trajectory: Trajectory) -> tuple[int, Event]:
+    """Return where the farther hand came closest to its handle."""
+    nearness_m = -trajectory.measures["farther_hand_m"]
+    closest = find_best(nearness_m, trajectory.goal.thresholds["stalled_m"])
+    return or_end(trajectory, closest, Event.CLOSEST_APPROACH)
