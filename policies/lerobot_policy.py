@@ -62,6 +62,7 @@ class LerobotPolicy:
         self._postprocessor = postprocessor
         self._image_keys = image_keys
         self._normalisation = normalisation
+        self._own_padding: dict[int, str] = {}  # index of a step → as the checkpoint has it
 
     def reset(self) -> EpisodeMemory:
         self.network.reset()
@@ -90,12 +91,13 @@ class LerobotPolicy:
         self.spec.check_can_sample()
         return self._sample_others(memory, rngs)
 
-    def pad_instructions(self) -> None:
+    def pad_instructions(self, is_on: bool = True) -> None:
         from lerobot.processor import TokenizerProcessorStep  # it imports transformers
 
-        for step in self._preprocessor.steps:
+        for index, step in enumerate(self._preprocessor.steps):
             if isinstance(step, TokenizerProcessorStep):
-                step.padding = "max_length"
+                own = self._own_padding.setdefault(index, step.padding)
+                step.padding = "max_length" if is_on else own
 
     @torch.inference_mode()
     def network_inputs(self, observation: Observation) -> dict[str, np.ndarray]:
