@@ -30,8 +30,8 @@ class LerobotPolicy:
     """Runs observations through the checkpoint's own preprocessor, network and postprocessor.
 
     Its `_plan` serves the types whose `predict_action_chunk` depends only on the batch (act,
-    smolvla, pi0, pi05, pi0_fast, xvla, groot); the other types override it. lerobot's action queues
-    are never used, because the remaining actions of a plan belong to the episode.
+    smolvla, pi0, pi05, pi0_fast, xvla, groot, evo1); the other types override it. lerobot's action
+    queues are never used, because the remaining actions of a plan belong to the episode.
 
     Attributes:
         network: the loaded module, also for hooks.
@@ -258,6 +258,19 @@ class XVLAPolicy(FlowPolicy):
 
     def _finish(self, chunk: torch.Tensor) -> torch.Tensor:
         return self.network.model.action_space.postprocess(chunk)
+
+
+class Evo1Policy(FlowPolicy):
+    """EVO1, whose network turns the instructions into tokens by itself."""
+
+    def pad_instructions(self) -> None:
+        embedder = self.network.model.embedder
+        tokenizer = embedder.tokenizer
+
+        def tokenize(prompts, **options):
+            return tokenizer(prompts, **options | {"padding": "max_length"})
+
+        embedder.tokenizer = tokenize
 
 
 class TemporalEnsemblePolicy(LerobotPolicy):

@@ -196,6 +196,14 @@ LEROBOT_TYPES: dict[str, LerobotType] = {
         code_fields={"base_model_path": "nvidia/GR00T-N1.7-3B"},
         plans_alone="one that pads each instruction to the longest of its batch",
     ),
+    "evo1": LerobotType(
+        wrapper="Evo1Policy",
+        declares_chunk_size=True,
+        reads_instruction=True,
+        draws=True,
+        denoising=DenoisingStep("model.action_head", "_project_actions", "action_seq"),
+        denoising_steps=("model.action_head", "num_inference_timesteps"),
+    ),
     "diffusion": LerobotType(
         wrapper="HistoryPolicy",
         shipped="diffusion",
