@@ -36,13 +36,7 @@ INNER_FOLDERS: Mapping[str, _Files] = {
 }
 # Policy type → setting → the same, where a type reads other files than the rest.
 _OF_TYPE: Mapping[str, Mapping[str, _Files]] = {
-    "evo1": {
-        "vlm_model_name": (
-            ("config.json",),
-            ("model.safetensors", "model.safetensors.index.json"),
-            *_TOKENIZER,
-        ),
-    },
+    "evo1": {"vlm_model_name": (("config.json",), *_TOKENIZER)},
 }
 
 

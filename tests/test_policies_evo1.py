@@ -7,6 +7,8 @@ import shutil
 
 import numpy as np
 import pytest
+import torch
+from lerobot.policies.factory import get_policy_class
 from numpy.testing import assert_allclose, assert_array_equal
 
 from policies.checkpoint_files import open_checkpoint
@@ -48,6 +50,11 @@ def moved(small_checkpoint, tmp_path):
 
 
 def test_a_moved_checkpoint_finds_its_internvl(moved, small_checkpoint, monkeypatch):
+    """Of the InternVL, the configuration and the tokenizer are enough.
+
+    lerobot loads its weights too, and then replaces all of them by the checkpoint's.
+    """
+    (moved / "vlm" / "model.safetensors").unlink()
     monkeypatch.chdir(moved.parent)
     expected = plan(load(small_checkpoint("evo1")), remember())
     assert_array_equal(plan(load("moved"), remember()), expected)
@@ -58,7 +65,6 @@ def test_a_moved_checkpoint_finds_its_internvl(moved, small_checkpoint, monkeypa
     [
         ("", "got no such folder"),
         ("config.json", r"got no config\.json in it"),
-        ("model.safetensors", r"got no model\.safetensors or model\.safetensors\.index\.json"),
         ("tokenizer.json", r"got no tokenizer\.json or tokenizer\.model in it"),
     ],
 )
@@ -69,6 +75,13 @@ def test_what_is_missing_of_its_internvl_is_named(moved, missing, got):
     else:
         shutil.rmtree(path)
     with pytest.raises(WhiskerError, match=f"a folder 'vlm' inside, .* vlm_model_name.*{got}"):
+        load(moved)
+
+
+def test_an_internvl_of_another_size_does_not_fit_the_weights(moved):
+    with edited_json(moved / "vlm" / "config.json") as config:
+        config["text_config"]["intermediate_size"] = 48
+    with pytest.raises(WhiskerError, match=r"(?s)weights: expected exactly the tensors.*mlp"):
         load(moved)
 
 
@@ -130,9 +143,14 @@ def test_padded_instructions_are_no_other_instructions(moved):
     assert np.abs(expected[0] - expected[1]).max() > 0.1
 
 
-def test_a_backbone_in_bfloat16_plans_the_same_in_a_batch(tmp_path):
+def test_a_backbone_in_bfloat16_is_lerobots_and_plans_the_same_in_a_batch(tmp_path):
     """bfloat16 is lerobot's default for the backbone."""
-    policy = load(save_small_checkpoint("evo1", tmp_path / "evo1", vlm_dtype="bfloat16"))
+    folder = save_small_checkpoint("evo1", tmp_path / "evo1", vlm_dtype="bfloat16")
+    policy = load(folder)
+    theirs = get_policy_class("evo1").from_pretrained(folder).state_dict()
+    for name, tensor in policy.network.state_dict().items():
+        assert tensor.dtype == theirs[name].dtype
+        assert torch.equal(tensor, theirs[name]), name
     memories = [remember(), remember(LONG), remember("Wait")]
     together = plan(policy, *memories)
     for row, memory in enumerate(memories):
