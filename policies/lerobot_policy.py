@@ -5,6 +5,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -30,8 +31,8 @@ class LerobotPolicy:
     """Runs observations through the checkpoint's own preprocessor, network and postprocessor.
 
     Its `_plan` serves the types whose `predict_action_chunk` depends only on the batch (act,
-    smolvla, pi0, pi05, pi0_fast, xvla, groot); the other types override it. lerobot's action queues
-    are never used, because the remaining actions of a plan belong to the episode.
+    smolvla, pi0, pi05, pi0_fast, xvla, groot, evo1); the other types override it. lerobot's action
+    queues are never used, because the remaining actions of a plan belong to the episode.
 
     Attributes:
         network: the loaded module, also for hooks.
@@ -260,6 +261,21 @@ class XVLAPolicy(FlowPolicy):
 
     def _finish(self, chunk: torch.Tensor) -> torch.Tensor:
         return self.network.model.action_space.postprocess(chunk)
+
+
+class Evo1Policy(FlowPolicy):
+    """EVO1, whose network turns the instructions into tokens by itself."""
+
+    _own_tokenizer: Any = None
+
+    def pad_instructions(self, is_on: bool = True) -> None:
+        embedder = self.network.model.embedder
+        if self._own_tokenizer is None:
+            self._own_tokenizer = embedder.tokenizer
+        embedder.tokenizer = self._pad_tokens if is_on else self._own_tokenizer
+
+    def _pad_tokens(self, prompts: Sequence[str], **options: Any) -> Any:
+        return self._own_tokenizer(prompts, **options | {"padding": "max_length"})
 
 
 class TemporalEnsemblePolicy(LerobotPolicy):

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import torch
 from lerobot.configs.policies import PreTrainedConfig
@@ -33,7 +34,12 @@ def load_network(config: PreTrainedConfig, folder: Path) -> PreTrainedPolicy:
     """
     policy_class = get_policy_class(config.type)
     try:
-        with silenced(), _recorded_load(policy_class) as load, skip_weight_init():
+        with (
+            silenced(),
+            _recorded_load(policy_class) as load,
+            skip_weight_init(),
+            _skip_backbone_weights(config.type),
+        ):
             policy = policy_class.from_pretrained(folder, config=config, strict=False)
     except (RuntimeError, ValueError, KeyError, OSError, ImportError) as error:
         if load.result or load.error:
@@ -84,6 +90,36 @@ def skip_weight_init() -> Iterator[None]:
         # `init_weights` itself.
         PreTrainedModel.init_weights = lambda model: model.tie_weights(recompute_mapping=False)
         yield
+
+
+@contextlib.contextmanager
+def _skip_backbone_weights(policy_type: str) -> Iterator[None]:
+    """Let lerobot make a backbone from its configuration, without weights of its own.
+
+    This is safe for the same reason: the checkpoint's weights replace all of them. Otherwise they
+    would be downloaded, and read, for nothing.
+    """
+    loader = LEROBOT_TYPES[policy_type].backbone_loader
+    with mock.patch(loader, _AutoModel) if loader else contextlib.nullcontext():
+        yield
+
+
+class _AutoModel:
+    """Stands for transformers' `AutoModel`, and needs the configuration of a model alone."""
+
+    @staticmethod
+    def from_pretrained(
+        name: str,
+        *,
+        torch_dtype: torch.dtype,
+        attn_implementation: str,
+        low_cpu_mem_usage: bool,
+        **hub_options: Any,
+    ) -> torch.nn.Module:
+        from transformers import AutoConfig, AutoModel
+
+        config = AutoConfig.from_pretrained(name, dtype=torch_dtype, **hub_options)
+        return AutoModel.from_config(config, attn_implementation=attn_implementation)
 
 
 def _optional_modules(policy_type: str, folder: Path) -> tuple[str, ...]:
