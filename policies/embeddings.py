@@ -24,12 +24,15 @@ class TokenMask:
         method: name of the method, which is called once before the embedding is computed.
         take: returns the mask `(B, tokens)` from the method's arguments and its result.
         of_last_tokens: the mask covers only the last tokens; all tokens before them are real.
+        only_token: returns the id of the only token that counts, given the network. What `take`
+            returns are then token ids. None: it returns a mask.
     """
 
     path: str
     method: str
     take: Callable[[tuple, Any], Any]
     of_last_tokens: bool = False
+    only_token: Callable[[Any], int] | None = None
 
 
 @dataclass(frozen=True)
@@ -37,8 +40,8 @@ class EmbeddingPoint:
     """Describes the condition embedding of one policy type.
 
     Attributes:
-        paths: returns the submodule names for `get_submodule`, given the policy's config: a single
-            name, or one per camera.
+        paths: returns the submodule names for `get_submodule`, given the network: a single name, or
+            one per camera.
         layout: of the tensor: "map" `(B, channels, h, w)`, "tokens" `(B, tokens, D)`, "vector"
             `(B, D)`, where B may be a batch times observation steps times cameras.
         pooling: the operation that reduces it to one vector.
@@ -73,7 +76,7 @@ TOKENS_FIRST: dict[str, tuple[str, ...]] = {"act": ("model.encoder", "model.deco
 
 
 def _always(path: str) -> Callable[[Any], tuple[str, ...]]:
-    return lambda config: (path,)
+    return lambda network: (path,)
 
 
 def _diffusion_encoders(config: Any) -> tuple[str, ...]:
@@ -88,6 +91,12 @@ def _clip_encoders(config: Any) -> tuple[str, ...]:
     if not config.use_separate_rgb_encoder_per_camera:
         return (encoders,)
     return tuple(f"{encoders}s.{i}" for i in range(len(config.image_features)))
+
+
+def _last_qwen_layer(network: Any) -> tuple[str, ...]:
+    # The actions see its output before the final norm.
+    layers = "model.qwen.model.model.language_model.layers"
+    return (f"{layers}.{len(network.get_submodule(layers)) - 1}",)
 
 
 _SPACE = "mean over space, cameras concatenated"
@@ -111,7 +120,7 @@ EMBEDDING_POINTS: dict[str, EmbeddingPoint] = {
         meaning=_IMAGES,
     ),
     "diffusion": EmbeddingPoint(
-        paths=_diffusion_encoders,
+        paths=lambda network: _diffusion_encoders(network.config),
         fires=lambda config: len(_diffusion_encoders(config)),
         layout="vector",
         pooling=_CONCATENATED,
@@ -119,7 +128,7 @@ EMBEDDING_POINTS: dict[str, EmbeddingPoint] = {
         meaning=_IMAGES,
     ),
     "multi_task_dit": EmbeddingPoint(
-        paths=_clip_encoders,
+        paths=lambda network: _clip_encoders(network.config),
         fires=lambda config: len(_clip_encoders(config)),
         layout="map",
         pooling=_CONCATENATED,
@@ -223,10 +232,24 @@ EMBEDDING_POINTS: dict[str, EmbeddingPoint] = {
             lambda arguments, result: result["backbone_attention_mask"],
         ),
     ),
+    "vla_jepa": EmbeddingPoint(
+        paths=_last_qwen_layer,
+        layout="tokens",
+        pooling="mean over the embodied action tokens",
+        mask="the embodied action tokens: the actions see no others",
+        source="vla_jepa/modeling_vla_jepa.py, VLAJEPAModel._encode_qwen",
+        meaning=_IMAGES_TEXT,
+        token_mask=TokenMask(
+            "model.qwen",
+            "build_inputs",
+            lambda arguments, result: result["input_ids"],
+            only_token=lambda network: network.model.embodied_action_token_id,
+        ),
+    ),
     "open_pi_zero": EmbeddingPoint(
         # Its prefix has no final norm, and its last layer gives keys and values only. This is what
         # the actions see last of it: the normalised input of that layer.
-        paths=lambda config: (f"prefix.layers.{config.n_layers - 1}.input_layernorm",),
+        paths=lambda network: (f"prefix.layers.{network.config.n_layers - 1}.input_layernorm",),
         layout="tokens",
         pooling=_TOKENS,
         mask="second result of embed_prefix; no token holds the state",

@@ -27,6 +27,7 @@ _CLIP = (
 )
 INNER_FOLDERS: Mapping[str, tuple[tuple[str, ...], ...]] = {
     "vlm_model_name": _VLM,
+    "qwen_model_name": _VLM,
     "tokenizer_name": _TOKENIZER,
     "vision_encoder_name": _CLIP,
     "text_encoder_name": _CLIP,

@@ -30,8 +30,8 @@ class LerobotPolicy:
     """Runs observations through the checkpoint's own preprocessor, network and postprocessor.
 
     Its `_plan` serves the types whose `predict_action_chunk` depends only on the batch (act,
-    smolvla, pi0, pi05, pi0_fast, xvla, groot); the other types override it. lerobot's action queues
-    are never used, because the remaining actions of a plan belong to the episode.
+    smolvla, pi0, pi05, pi0_fast, xvla, groot, vla_jepa); the other types override it. lerobot's
+    action queues are never used, because the remaining actions of a plan belong to the episode.
 
     Attributes:
         network: the loaded module, also for hooks.
@@ -204,8 +204,8 @@ class ActPolicy(LerobotPolicy):
 class FlowPolicy(LerobotPolicy):
     """Denoises a chunk of pure noise into a plan; an intermediate plan is the chunk before a step.
 
-    Intermediate plans are postprocessed like the plan: where that clips actions to a range (GR00T),
-    it clips the noise too.
+    Intermediate plans are postprocessed like the plan: where that clips actions to a range (GR00T,
+    VLA-JEPA), it clips the noise too.
     """
 
     def _plan_with_intermediate_plans(self, memories: Memories) -> _Plans:

@@ -216,6 +216,17 @@ LEROBOT_TYPES: dict[str, LerobotType] = {
         draws=True,
         has_fixed_image_size=True,
     ),
+    "vla_jepa": LerobotType(
+        wrapper="FlowPolicy",
+        published="lerobot/VLA-JEPA-LIBERO",
+        declares_chunk_size=True,
+        reads_instruction=True,
+        draws=True,
+        denoising=DenoisingStep("model.action_model", "_build_inputs", "actions"),
+        denoising_steps=("model.action_model", "num_inference_timesteps"),
+        training_modules=("model.video_encoder.", "model.video_predictor."),
+        plans_alone="one that pads each instruction to the longest of its batch",
+    ),
     "vqbet": LerobotType(
         wrapper="HistoryPolicy",
         steps=lambda policy: _all_executed(policy.config.action_chunk_size),

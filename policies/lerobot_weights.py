@@ -18,6 +18,7 @@ from lerobot.policies.factory import get_policy_class
 from lerobot.policies.pretrained import PreTrainedPolicy
 
 from policies.checkpoint_files import STATISTICS_MODULES, has_statistics_in_weights
+from policies.lean_vla_jepa import without_qwen_weights
 from policies.lerobot_errors import describe_error, find_names, refuse_absent_folder
 from policies.lerobot_types import LEROBOT_TYPES
 from sim.errors import WhiskerError
@@ -32,8 +33,10 @@ def load_network(config: PreTrainedConfig, folder: Path) -> PreTrainedPolicy:
         WhiskerError: the network cannot be made, or its tensors and those of the file differ.
     """
     policy_class = get_policy_class(config.type)
+    is_vla_jepa = config.type == "vla_jepa"
+    backbone = without_qwen_weights() if is_vla_jepa else contextlib.nullcontext()
     try:
-        with _silenced(), _recorded_load(policy_class) as load, skip_weight_init():
+        with _silenced(), _recorded_load(policy_class) as load, skip_weight_init(), backbone:
             policy = policy_class.from_pretrained(folder, config=config, strict=False)
     except (RuntimeError, ValueError, KeyError, OSError, ImportError) as error:
         if load.result or load.error:

@@ -40,7 +40,6 @@ MISSING = {
     "eo1": "huggingface.co",
     "evo1": "huggingface.co",
     "molmoact2": "LocalEntryNotFoundError",
-    "vla_jepa": "huggingface.co",
     "wall_x": "torchdiffeq",
 }
 
