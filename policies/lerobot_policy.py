@@ -19,6 +19,7 @@ from policies.lerobot_types import LEROBOT_TYPES
 from policies.normalisation import Normalisation, find_out_of_range_inputs
 from policies.policy import EpisodeMemory, Generators, Memories, PolicySpec, WeightsAudit
 from policies.random_draws import PerRowSeededRandom
+from policies.vla_jepa_prompts import fix_prompt_length
 from policies.weights_audit import audit_weights
 from sim.observation import Observation
 
@@ -258,6 +259,13 @@ class XVLAPolicy(FlowPolicy):
 
     def _finish(self, chunk: torch.Tensor) -> torch.Tensor:
         return self.network.model.action_space.postprocess(chunk)
+
+
+class VLAJEPAPolicy(FlowPolicy):
+    """VLA-JEPA, whose network turns the instruction into tokens by itself."""
+
+    def pad_instructions(self) -> None:
+        fix_prompt_length(self.network.model.qwen)
 
 
 class TemporalEnsemblePolicy(LerobotPolicy):

@@ -217,7 +217,7 @@ LEROBOT_TYPES: dict[str, LerobotType] = {
         has_fixed_image_size=True,
     ),
     "vla_jepa": LerobotType(
-        wrapper="FlowPolicy",
+        wrapper="VLAJEPAPolicy",
         published="lerobot/VLA-JEPA-LIBERO",
         declares_chunk_size=True,
         reads_instruction=True,
@@ -225,7 +225,6 @@ LEROBOT_TYPES: dict[str, LerobotType] = {
         denoising=DenoisingStep("model.action_model", "_build_inputs", "actions"),
         denoising_steps=("model.action_model", "num_inference_timesteps"),
         training_modules=("model.video_encoder.", "model.video_predictor."),
-        plans_alone="one that pads each instruction to the longest of its batch",
     ),
     "vqbet": LerobotType(
         wrapper="HistoryPolicy",
