@@ -172,7 +172,7 @@ class RecordingConfig:
         samples: plans to record at every prediction: the executed one, and alternatives that the
             policy might have made. They take time.
         intermediate_plans: record what each plan was made from: the steps of its denoising
-            (smolvla, pi0, pi05, xvla, groot, vla_jepa), or of ACT with temporal ensembling the
+            (smolvla, pi0, pi05, xvla, groot, eo1, vla_jepa), or of ACT with temporal ensembling the
             chunk before it was averaged.
         collect_features: keep what the network knew at each prediction (its condition embedding,
             one vector) for `cknna score`. It takes no forward pass of its own.

@@ -7,7 +7,7 @@ Pi family's `paligemma_with_expert` and `language_model`, xvla's `model`, groot'
 `action_head`); the modules of this table are called as modules. All rows are of lerobot 0.6.1.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from operator import itemgetter
 from typing import Any, Literal
@@ -22,16 +22,18 @@ class TokenMask:
     Attributes:
         path: submodule name of the object that has the method; "" is the policy itself.
         method: name of the method, which is called once before the embedding is computed.
-        take: returns the mask `(B, tokens)` from the method's arguments and its result.
+        take: returns the mask `(B, tokens)` from the method's arguments, by name, and its result.
         of_last_tokens: the mask covers only the last tokens; all tokens before them are real.
+        goes_on: the mask also covers tokens after those of the embedding.
         only_token: returns the id of the only token that counts, given the network. What `take`
             returns are then token ids. None: it returns a mask.
     """
 
     path: str
     method: str
-    take: Callable[[tuple, Any], Any]
+    take: Callable[[Mapping[str, Any], Any], Any]
     of_last_tokens: bool = False
+    goes_on: bool = False
     only_token: Callable[[Any], int] | None = None
 
 
@@ -215,7 +217,7 @@ EMBEDDING_POINTS: dict[str, EmbeddingPoint] = {
         token_mask=TokenMask(
             "",
             "_build_model_inputs",
-            lambda arguments, result: arguments[0]["observation.language.attention_mask"],
+            lambda arguments, result: arguments["batch"]["observation.language.attention_mask"],
             of_last_tokens=True,
         ),
     ),
@@ -230,6 +232,21 @@ EMBEDDING_POINTS: dict[str, EmbeddingPoint] = {
             "_groot_model.backbone",
             "forward",
             lambda arguments, result: result["backbone_attention_mask"],
+        ),
+    ),
+    "eo1": EmbeddingPoint(
+        paths=_always("model.vlm_backbone.model.language_model.norm"),
+        fires=None,
+        layout="tokens",
+        pooling=_TOKENS,
+        mask="attention_mask of the processor; one token holds the state",
+        source="eo1/modeling_eo1.py, EO1VisionFlowMatchingModel.sample_actions: the prefill",
+        meaning=_IMAGES_TEXT_STATE,
+        token_mask=TokenMask(
+            "model.vlm_backbone.model",
+            "get_rope_index",
+            lambda arguments, result: arguments["attention_mask"],
+            goes_on=True,
         ),
     ),
     "vla_jepa": EmbeddingPoint(

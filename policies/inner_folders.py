@@ -16,10 +16,13 @@ _TOKENIZER = (
     ("tokenizer.json", "tokenizer.model"),
     ("tokenizer_config.json",),
 )
-_VLM = (
-    ("config.json",),
+_PROCESSOR = (
     ("processor_config.json", "preprocessor_config.json"),
     *_TOKENIZER,
+)
+_VLM = (
+    ("config.json",),
+    *_PROCESSOR,
 )
 _CLIP = (
     ("config.json",),
@@ -28,6 +31,7 @@ _CLIP = (
 INNER_FOLDERS: Mapping[str, tuple[tuple[str, ...], ...]] = {
     "vlm_model_name": _VLM,
     "qwen_model_name": _VLM,
+    "processor_name": _PROCESSOR,
     "tokenizer_name": _TOKENIZER,
     "vision_encoder_name": _CLIP,
     "text_encoder_name": _CLIP,

@@ -44,6 +44,8 @@ def load_config(folder: Path, device: str) -> PreTrainedConfig:
     settings = {key: value for key, value in content.items() if key not in unknown}
     # lerobot warns at length if the device of the training is not available here.
     settings["device"] = device
+    # lerobot-eval sets it too. Without it, EO-1 first loads the weights of its base.
+    settings["pretrained_path"] = str(folder)
     settings |= resolve_inner_folders(folder, settings)
     if "pretrained_backbone_weights" in settings:
         # These need a download, and the checkpoint's own weights replace them.

@@ -1,5 +1,6 @@
 """Load a lerobot checkpoint with its processors, and report faults that lerobot does not."""
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -24,7 +25,7 @@ from policies.lerobot_config import load_config
 from policies.lerobot_errors import explained_processors
 from policies.lerobot_policy import LerobotPolicy, TemporalEnsemblePolicy
 from policies.lerobot_types import LEROBOT_TYPES, camera_of_feature
-from policies.lerobot_weights import load_network
+from policies.lerobot_weights import load_network, silenced
 from policies.normalisation import load_normalisation
 from policies.plan_kinds import read_plan_kinds
 from policies.policy import PolicySpec
@@ -120,13 +121,21 @@ def _load_processors(
         before["rename_observations_processor"] = {"rename_map": {}}
     all_steps = read_all_steps(folder)
     _register_steps(config.type, all_steps)
-    with explained_processors(source, [vars(config), *map(settings_of, all_steps)]):
+    # lerobot passes the sizes of EO-1's images in an older way, and transformers would say so at
+    # every plan.
+    logging.getLogger("transformers.processing_utils").addFilter(_is_news)
+    settings = [vars(config), *map(settings_of, all_steps)]
+    with explained_processors(source, settings), silenced():
         return make_pre_post_processors(
             config,
             pretrained_path=str(folder),
             preprocessor_overrides=before,
             postprocessor_overrides=after,
         )
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    return not record.getMessage().startswith("Kwargs passed to `processor.__call__`")
 
 
 def _register_steps(policy_type: str, steps: Sequence[dict]) -> None:

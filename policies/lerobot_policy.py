@@ -19,7 +19,7 @@ from policies.lerobot_types import LEROBOT_TYPES
 from policies.normalisation import Normalisation, find_out_of_range_inputs
 from policies.policy import EpisodeMemory, Generators, Memories, PolicySpec, WeightsAudit
 from policies.random_draws import PerRowSeededRandom
-from policies.vla_jepa_prompts import fix_prompt_length
+from policies.vla_jepa_prompts import FixedLengthPrompts
 from policies.weights_audit import audit_weights
 from sim.observation import Observation
 
@@ -63,6 +63,7 @@ class LerobotPolicy:
         self._postprocessor = postprocessor
         self._image_keys = image_keys
         self._normalisation = normalisation
+        self._own_padding: dict[int, str] = {}  # index of a step → as the checkpoint has it
 
     def reset(self) -> EpisodeMemory:
         self.network.reset()
@@ -91,12 +92,13 @@ class LerobotPolicy:
         self.spec.check_can_sample()
         return self._sample_others(memory, rngs)
 
-    def pad_instructions(self) -> None:
+    def pad_instructions(self, is_on: bool = True) -> None:
         from lerobot.processor import TokenizerProcessorStep  # it imports transformers
 
-        for step in self._preprocessor.steps:
+        for index, step in enumerate(self._preprocessor.steps):
             if isinstance(step, TokenizerProcessorStep):
-                step.padding = "max_length"
+                own = self._own_padding.setdefault(index, step.padding)
+                step.padding = "max_length" if is_on else own
 
     @torch.inference_mode()
     def network_inputs(self, observation: Observation) -> dict[str, np.ndarray]:
@@ -264,8 +266,11 @@ class XVLAPolicy(FlowPolicy):
 class VLAJEPAPolicy(FlowPolicy):
     """VLA-JEPA, whose network turns the instruction into tokens by itself."""
 
-    def pad_instructions(self) -> None:
-        fix_prompt_length(self.network.model.qwen)
+    def pad_instructions(self, is_on: bool = True) -> None:
+        qwen = self.network.model.qwen
+        if not isinstance(qwen.build_inputs, FixedLengthPrompts):
+            qwen.build_inputs = FixedLengthPrompts(qwen)
+        qwen.build_inputs.is_on = is_on
 
 
 class TemporalEnsemblePolicy(LerobotPolicy):

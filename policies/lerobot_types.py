@@ -123,6 +123,7 @@ class LerobotType:
 
 
 _DENOISE_STEP = DenoisingStep("model", "denoise_step", "x_t")
+_PADS_TO_LONGEST = "one that pads each instruction to the longest of its batch"
 
 # The keys are lerobot's own names, as in its configs.
 LEROBOT_TYPES: dict[str, LerobotType] = {
@@ -194,7 +195,16 @@ LEROBOT_TYPES: dict[str, LerobotType] = {
         draws=True,
         denoising=DenoisingStep("_groot_model.action_head.action_encoder", "forward", "actions"),
         code_fields={"base_model_path": "nvidia/GR00T-N1.7-3B"},
-        plans_alone="one that pads each instruction to the longest of its batch",
+        plans_alone=_PADS_TO_LONGEST,
+    ),
+    "eo1": LerobotType(
+        wrapper="FlowPolicy",
+        declares_chunk_size=True,
+        reads_instruction=True,
+        draws=True,
+        denoising=DenoisingStep("model", "embed_suffix", "noisy_actions"),
+        denoising_steps=("", "num_denoise_steps"),
+        plans_alone=_PADS_TO_LONGEST,
     ),
     "diffusion": LerobotType(
         wrapper="HistoryPolicy",

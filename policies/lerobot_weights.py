@@ -36,7 +36,7 @@ def load_network(config: PreTrainedConfig, folder: Path) -> PreTrainedPolicy:
     is_vla_jepa = config.type == "vla_jepa"
     backbone = without_qwen_weights() if is_vla_jepa else contextlib.nullcontext()
     try:
-        with _silenced(), _recorded_load(policy_class) as load, skip_weight_init(), backbone:
+        with silenced(), _recorded_load(policy_class) as load, skip_weight_init(), backbone:
             policy = policy_class.from_pretrained(folder, config=config, strict=False)
     except (RuntimeError, ValueError, KeyError, OSError, ImportError) as error:
         if load.result or load.error:
@@ -96,7 +96,7 @@ def _optional_modules(policy_type: str, folder: Path) -> tuple[str, ...]:
 
 
 @contextlib.contextmanager
-def _silenced() -> Iterator[None]:
+def silenced() -> Iterator[None]:
     """Suppress lerobot's output while it loads; the checks here report what matters.
 
     On a console that cannot print lerobot's check marks, some types would otherwise go on with

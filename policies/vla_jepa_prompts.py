@@ -5,6 +5,7 @@ kernel may round a row differently for another shape, so the bits of a plan woul
 other instructions.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -16,36 +17,47 @@ MAX_INSTRUCTION_TOKENS = 96
 _PADDED = ("input_ids", "attention_mask", "mm_token_type_ids")
 
 
-def fix_prompt_length(qwen: Any) -> None:
-    """Let lerobot's `Qwen3VLInterface` pad every prompt to the length of the longest allowed one.
+class FixedLengthPrompts:
+    """Takes the place of `build_inputs` of lerobot's `Qwen3VLInterface`.
 
     The length is that of the first prompt without its instruction, plus `MAX_INSTRUCTION_TOKENS`.
     It stays the same, since the images of a policy have one size.
-    """
-    build = qwen.build_inputs
-    tokenizer = qwen.processor.tokenizer
-    length = 0
 
-    def build_padded(images: Any, instructions: Any, **prompts: str) -> Any:
-        nonlocal length
-        if not length:
-            bare = build(images=images[:1], instructions=[""], **prompts)
-            length = bare["input_ids"].shape[1] + MAX_INSTRUCTION_TOKENS
-        inputs = build(images=images, instructions=instructions, **prompts)
-        n_missing = length - inputs["input_ids"].shape[1]
+    Attributes:
+        is_on: False leaves the prompts as they are.
+    """
+
+    is_on = True
+
+    def __init__(self, qwen: Any) -> None:
+        self._build = qwen.build_inputs
+        self._tokenizer = qwen.processor.tokenizer
+        self._length = 0
+
+    def __call__(self, images: Sequence, instructions: Sequence[str], **prompts: str) -> Any:
+        """Return the inputs of the language model.
+
+        Raises:
+            WhiskerError: an instruction has more tokens.
+        """
+        inputs = self._build(images=images, instructions=instructions, **prompts)
+        if not self.is_on:
+            return inputs
+        if not self._length:
+            bare = self._build(images=images[:1], instructions=[""], **prompts)
+            self._length = bare["input_ids"].shape[1] + MAX_INSTRUCTION_TOKENS
+        n_missing = self._length - inputs["input_ids"].shape[1]
         if n_missing < 0:
             raise _too_long(instructions, MAX_INSTRUCTION_TOKENS - n_missing)
-        is_left = tokenizer.padding_side == "left"
+        is_left = self._tokenizer.padding_side == "left"
         padding = (n_missing, 0) if is_left else (0, n_missing)
         for name in _PADDED:
-            value = tokenizer.pad_token_id if name == "input_ids" else 0
+            value = self._tokenizer.pad_token_id if name == "input_ids" else 0
             inputs[name] = torch.nn.functional.pad(inputs[name], padding, value=value)
         return inputs
 
-    qwen.build_inputs = build_padded
 
-
-def _too_long(instructions: Any, n_tokens: int) -> WhiskerError:
+def _too_long(instructions: Sequence[str], n_tokens: int) -> WhiskerError:
     longest = max(instructions, key=len)
     return WhiskerError(
         f"instruction {longest!r}",

@@ -14,6 +14,7 @@ from unittest.mock import patch
 
 import numpy as np
 import torch
+from lerobot.configs.policies import PreTrainedConfig
 from lerobot.configs.types import FeatureType, NormalizationMode, PolicyFeature
 from lerobot.policies.factory import get_policy_class, make_policy_config, make_pre_post_processors
 from safetensors.numpy import load_file, save_file
@@ -27,6 +28,7 @@ from tests.small_tokenizers import (
     save_fast_processor,
     save_groot_base,
     save_paligemma_tokenizer,
+    save_qwen2_5_vl,
     save_qwen3_vl,
     save_qwen3_vl_weights,
     save_smolvlm,
@@ -353,9 +355,32 @@ def save_small_vla_jepa(folder, **config):
     return _save("vla_jepa", folder, _features(), small | world_model | CHUNK | config, _redraw)
 
 
+def save_small_eo1(folder, **config):
+    """Save an EO-1, whose Qwen2.5-VL has its configuration and processor in `vlm`.
+
+    Its images have one patch of the language model each.
+    """
+    vlm = folder.resolve() / "vlm"
+
+    def adjust(policy, preprocessor):
+        _redraw(policy, preprocessor)
+        policy.config.pretrained_path = None
+
+    small = {
+        "vlm_config": save_qwen2_5_vl(vlm).to_dict(),
+        "vlm_base": str(vlm),
+        "pretrained_path": folder,  # without one, lerobot loads weights of the VLM
+        "dtype": "float32",
+        "image_min_pixels": 28**2,
+        "image_max_pixels": 28**2,
+    }
+    return _save("eo1", folder, _features(), small | CHUNK | config, adjust)
+
+
 BUILDERS = {
     "act": save_small_act,
     "diffusion": save_small_diffusion,
+    "eo1": save_small_eo1,
     "gaussian_actor": save_small_gaussian_actor,
     "groot": save_small_groot,
     "multi_task_dit": save_small_multi_task_dit,
@@ -368,6 +393,13 @@ BUILDERS = {
     "vqbet": save_small_vqbet,
     "xvla": save_small_xvla,
 }
+
+
+def read_lerobot_config(folder):
+    """Return a checkpoint's configuration as lerobot-eval has it, with the path."""
+    config = PreTrainedConfig.from_pretrained(folder)
+    config.pretrained_path = folder
+    return config
 
 
 def edit_statistics(folder, edit, part="*processor"):

@@ -118,6 +118,8 @@ def real_tokens(policy, memories, n_tokens):
         return is_embodied.expand(len(memories), n_tokens).numpy()
     (key,) = (key for key in batch if key.endswith("attention_mask"))
     text = batch[key].bool().numpy()
+    if policy.spec.type == "eo1":
+        return text[:, :n_tokens]  # the actions are in the text, after the prefix
     n_after = N_TOKENS_AFTER_TEXT.get(policy.spec.type, 0)
     n_before = n_tokens - text.shape[1] - n_after
     return np.pad(text, ((0, 0), (n_before, n_after)), constant_values=True)

@@ -30,7 +30,11 @@ from sim.errors import WhiskerError
 from sim.flags import make_config
 from sim.observation import Observation
 from tests.json_files import edited_json
-from tests.small_checkpoints import save_small_checkpoint, shrunken_paligemma
+from tests.small_checkpoints import (
+    read_lerobot_config,
+    save_small_checkpoint,
+    shrunken_paligemma,
+)
 
 PROCESSORS = ("policy_preprocessor.json", "policy_postprocessor.json")
 # The network holds these weights under two names, and safetensors keeps one of them.
@@ -102,7 +106,7 @@ def refuse(folder, said):
 
 def lerobots_own(folder):
     """Return the result of lerobot's `from_pretrained`, without our checks."""
-    config = PreTrainedConfig.from_pretrained(folder)
+    config = read_lerobot_config(folder)
     with shrunken_paligemma(), torch.random.fork_rng(devices=[]):
         return get_policy_class(config.type).from_pretrained(folder, config=config)
 

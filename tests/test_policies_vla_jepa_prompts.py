@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from numpy.testing import assert_allclose
+from numpy.testing import assert_allclose, assert_array_equal
 
 from cknna.bank_description import EMBEDDING
 from cknna.feature_recording_policy import FeatureRecordingPolicy
@@ -55,6 +55,11 @@ def test_padded_prompts_have_one_length_and_give_the_same_plans_and_features(pol
         assert shapes == plain[-1][-1]
         assert_allclose(padded_plan, plan, rtol=0, atol=0.002)
         assert_allclose(padded_features, features, rtol=0, atol=1e-5)
+    policy.pad_instructions(False)
+    for memory, (plan, _, shapes) in zip(memories, plain, strict=True):
+        again, _, shapes_again = predict(policy, [memory])
+        assert shapes_again == shapes
+        assert_array_equal(again, plan)
     plans = np.concatenate([plan for plan, *_ in plain])
     assert np.ptp(plans, axis=0).max() > 0.1, "they are different episodes"
 
