@@ -86,7 +86,7 @@ class FeatureHook:
         self.policy_type = policy.spec.type
         self.network = policy.network
         self.embedding: EmbeddingPoint = EMBEDDING_POINTS[self.policy_type]
-        own_paths = self.embedding.paths(self.network.config)
+        own_paths = self.embedding.paths(self.network)
         modules = {path: find_module(self.network, path) for path in own_paths}
         self.points = (
             HookPoint(EMBEDDING, modules, self.embedding.take, self._default_pool()),
@@ -283,7 +283,10 @@ def intercept_mask(
 
     def intercepted(*arguments, **named):
         result = method(*arguments, **named)
-        on_mask(token_mask.take(signature.bind(*arguments, **named).arguments, result))
+        mask = token_mask.take(signature.bind(*arguments, **named).arguments, result)
+        if token_mask.only_token is not None:
+            mask = mask == token_mask.only_token(network)
+        on_mask(mask)
         return result
 
     with mock.patch.object(owner, token_mask.method, intercepted):

@@ -25,6 +25,8 @@ class TokenMask:
         take: returns the mask `(B, tokens)` from the method's arguments, by name, and its result.
         of_last_tokens: the mask covers only the last tokens; all tokens before them are real.
         goes_on: the mask also covers tokens after those of the embedding.
+        only_token: returns the id of the only token that counts, given the network. What `take`
+            returns are then token ids. None: it returns a mask.
     """
 
     path: str
@@ -32,6 +34,7 @@ class TokenMask:
     take: Callable[[Mapping[str, Any], Any], Any]
     of_last_tokens: bool = False
     goes_on: bool = False
+    only_token: Callable[[Any], int] | None = None
 
 
 @dataclass(frozen=True)
@@ -39,8 +42,8 @@ class EmbeddingPoint:
     """Describes the condition embedding of one policy type.
 
     Attributes:
-        paths: returns the submodule names for `get_submodule`, given the policy's config: a single
-            name, or one per camera.
+        paths: returns the submodule names for `get_submodule`, given the network: a single name, or
+            one per camera.
         layout: of the tensor: "map" `(B, channels, h, w)`, "tokens" `(B, tokens, D)`, "vector"
             `(B, D)`, where B may be a batch times observation steps times cameras.
         pooling: the operation that reduces it to one vector.
@@ -75,7 +78,7 @@ TOKENS_FIRST: dict[str, tuple[str, ...]] = {"act": ("model.encoder", "model.deco
 
 
 def _always(path: str) -> Callable[[Any], tuple[str, ...]]:
-    return lambda config: (path,)
+    return lambda network: (path,)
 
 
 def _diffusion_encoders(config: Any) -> tuple[str, ...]:
@@ -90,6 +93,12 @@ def _clip_encoders(config: Any) -> tuple[str, ...]:
     if not config.use_separate_rgb_encoder_per_camera:
         return (encoders,)
     return tuple(f"{encoders}s.{i}" for i in range(len(config.image_features)))
+
+
+def _last_qwen_layer(network: Any) -> tuple[str, ...]:
+    # The actions see its output before the final norm.
+    layers = "model.qwen.model.model.language_model.layers"
+    return (f"{layers}.{len(network.get_submodule(layers)) - 1}",)
 
 
 _SPACE = "mean over space, cameras concatenated"
@@ -113,7 +122,7 @@ EMBEDDING_POINTS: dict[str, EmbeddingPoint] = {
         meaning=_IMAGES,
     ),
     "diffusion": EmbeddingPoint(
-        paths=_diffusion_encoders,
+        paths=lambda network: _diffusion_encoders(network.config),
         fires=lambda config: len(_diffusion_encoders(config)),
         layout="vector",
         pooling=_CONCATENATED,
@@ -121,7 +130,7 @@ EMBEDDING_POINTS: dict[str, EmbeddingPoint] = {
         meaning=_IMAGES,
     ),
     "multi_task_dit": EmbeddingPoint(
-        paths=_clip_encoders,
+        paths=lambda network: _clip_encoders(network.config),
         fires=lambda config: len(_clip_encoders(config)),
         layout="map",
         pooling=_CONCATENATED,
@@ -254,10 +263,24 @@ EMBEDDING_POINTS: dict[str, EmbeddingPoint] = {
             lambda arguments, result: result,
         ),
     ),
+    "vla_jepa": EmbeddingPoint(
+        paths=_last_qwen_layer,
+        layout="tokens",
+        pooling="mean over the embodied action tokens",
+        mask="the embodied action tokens: the actions see no others",
+        source="vla_jepa/modeling_vla_jepa.py, VLAJEPAModel._encode_qwen",
+        meaning=_IMAGES_TEXT,
+        token_mask=TokenMask(
+            "model.qwen",
+            "build_inputs",
+            lambda arguments, result: result["input_ids"],
+            only_token=lambda network: network.model.embodied_action_token_id,
+        ),
+    ),
     "open_pi_zero": EmbeddingPoint(
         # Its prefix has no final norm, and its last layer gives keys and values only. This is what
         # the actions see last of it: the normalised input of that layer.
-        paths=lambda config: (f"prefix.layers.{config.n_layers - 1}.input_layernorm",),
+        paths=lambda network: (f"prefix.layers.{network.config.n_layers - 1}.input_layernorm",),
         layout="tokens",
         pooling=_TOKENS,
         mask="second result of embed_prefix; no token holds the state",

@@ -33,6 +33,7 @@ _CLIP = (
 # Setting that names such a folder → its files.
 INNER_FOLDERS: Mapping[str, _Files] = {
     "vlm_model_name": _VLM,
+    "qwen_model_name": _VLM,
     "processor_name": _PROCESSOR,
     "tokenizer_name": _TOKENIZER,
     "vision_encoder_name": _CLIP,

@@ -225,11 +225,12 @@ def _make_spec(
 def _state_width(config: PreTrainedConfig, folder: Path) -> int | None:
     """Return the width of the state, which is that of its statistics.
 
-    Some configs declare the width to which the network pads.
+    Some configs declare the width to which the network pads. VLA-JEPA reads the state even if its
+    features do not list it.
     """
     state = config.robot_state_feature
     if state is None:
-        return None
+        return getattr(config, "state_dim", None)
     widths = [state.shape[0]]
     statistics = load_normalisation(folder).state
     if statistics is not None:

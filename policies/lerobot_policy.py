@@ -20,6 +20,7 @@ from policies.lerobot_types import LEROBOT_TYPES
 from policies.normalisation import Normalisation, find_out_of_range_inputs
 from policies.policy import EpisodeMemory, Generators, Memories, PolicySpec, WeightsAudit
 from policies.random_draws import PerRowSeededRandom
+from policies.vla_jepa_prompts import FixedLengthPrompts
 from policies.weights_audit import audit_weights
 from sim.observation import Observation
 
@@ -31,8 +32,9 @@ class LerobotPolicy:
     """Runs observations through the checkpoint's own preprocessor, network and postprocessor.
 
     Its `_plan` serves the types whose `predict_action_chunk` depends only on the batch (act,
-    smolvla, pi0, pi05, pi0_fast, xvla, groot, evo1); the other types override it. lerobot's action
-    queues are never used, because the remaining actions of a plan belong to the episode.
+    smolvla, pi0, pi05, pi0_fast, xvla, groot, eo1, evo1, vla_jepa); the other types override it.
+    lerobot's action queues are never used, because the remaining actions of a plan belong to the
+    episode.
 
     Attributes:
         network: the loaded module, also for hooks.
@@ -207,8 +209,8 @@ class ActPolicy(LerobotPolicy):
 class FlowPolicy(LerobotPolicy):
     """Denoises a chunk of pure noise into a plan; an intermediate plan is the chunk before a step.
 
-    Intermediate plans are postprocessed like the plan: where that clips actions to a range (GR00T),
-    it clips the noise too.
+    Intermediate plans are postprocessed like the plan: where that clips actions to a range (GR00T,
+    VLA-JEPA), it clips the noise too.
     """
 
     def _plan_with_intermediate_plans(self, memories: Memories) -> _Plans:
@@ -276,6 +278,16 @@ class Evo1Policy(FlowPolicy):
 
     def _pad_tokens(self, prompts: Sequence[str], **options: Any) -> Any:
         return self._own_tokenizer(prompts, **options | {"padding": "max_length"})
+
+
+class VLAJEPAPolicy(FlowPolicy):
+    """VLA-JEPA, whose network turns the instruction into tokens by itself."""
+
+    def pad_instructions(self, is_on: bool = True) -> None:
+        qwen = self.network.model.qwen
+        if not isinstance(qwen.build_inputs, FixedLengthPrompts):
+            qwen.build_inputs = FixedLengthPrompts(qwen)
+        qwen.build_inputs.is_on = is_on
 
 
 class TemporalEnsemblePolicy(LerobotPolicy):

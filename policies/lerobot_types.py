@@ -93,8 +93,8 @@ class LerobotType:
             releases saved.
         code_fields: field of its config → default, for fields that name a repository which lerobot
             loads with `trust_remote_code=True`.
-        backbone_loader: the name of `AutoModel` in lerobot's module that loads a backbone, whose
-            weights the checkpoint has too; "" if there is none.
+        backbone_loader: the class, by its name in lerobot's module, whose `from_pretrained` loads a
+            backbone with weights that the checkpoint has too; "" if there is none.
         was_replaced: lerobot 0.4 gave the type another network, which older weights do not fit.
         plans_alone: why its plans are not made in a batch with those of other episodes
             (`policies.batched_forwards`); "" if they can be.
@@ -237,6 +237,19 @@ LEROBOT_TYPES: dict[str, LerobotType] = {
         looks_back=True,
         draws=True,
         has_fixed_image_size=True,
+    ),
+    "vla_jepa": LerobotType(
+        wrapper="VLAJEPAPolicy",
+        published="lerobot/VLA-JEPA-LIBERO",
+        declares_chunk_size=True,
+        reads_instruction=True,
+        draws=True,
+        denoising=DenoisingStep("model.action_model", "_build_inputs", "actions"),
+        backbone_loader=(
+            "lerobot.policies.vla_jepa.qwen_interface.Qwen3VLForConditionalGeneration"
+        ),
+        denoising_steps=("model.action_model", "num_inference_timesteps"),
+        training_modules=("model.video_encoder.", "model.video_predictor."),
     ),
     "vqbet": LerobotType(
         wrapper="HistoryPolicy",

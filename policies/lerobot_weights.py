@@ -9,7 +9,10 @@ import io
 import logging
 import sys
 from collections.abc import Iterator
+from functools import partial
+from importlib import import_module
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
@@ -99,27 +102,41 @@ def _skip_backbone_weights(policy_type: str) -> Iterator[None]:
     This is safe for the same reason: the checkpoint's weights replace all of them. Otherwise they
     would be downloaded, and read, for nothing.
     """
-    loader = LEROBOT_TYPES[policy_type].backbone_loader
-    with mock.patch(loader, _AutoModel) if loader else contextlib.nullcontext():
+    place = LEROBOT_TYPES[policy_type].backbone_loader
+    if not place:
+        yield
+        return
+    module, _, name = place.rpartition(".")
+    loader = getattr(import_module(module), name)
+    builder = SimpleNamespace(from_pretrained=partial(_make_backbone, loader))
+    with mock.patch(place, builder):
         yield
 
 
-class _AutoModel:
-    """Stands for transformers' `AutoModel`, and needs the configuration of a model alone."""
+def _make_backbone(
+    loader: Any,
+    name: str,
+    *,
+    torch_dtype: torch.dtype,
+    low_cpu_mem_usage: bool = False,
+    attn_implementation: str | None = None,
+    **hub_options: Any,
+) -> torch.nn.Module:
+    """Return what a class of transformers makes of a model's configuration.
 
-    @staticmethod
-    def from_pretrained(
-        name: str,
-        *,
-        torch_dtype: torch.dtype,
-        attn_implementation: str,
-        low_cpu_mem_usage: bool,
-        **hub_options: Any,
-    ) -> torch.nn.Module:
-        from transformers import AutoConfig, AutoModel
+    Args:
+        name: a folder or a hub id.
+        low_cpu_mem_usage: how weights would be read.
+        hub_options: for the download of the configuration.
+    """
+    from transformers import AutoConfig
 
-        config = AutoConfig.from_pretrained(name, dtype=torch_dtype, **hub_options)
-        return AutoModel.from_config(config, attn_implementation=attn_implementation)
+    del low_cpu_mem_usage
+    config = AutoConfig.from_pretrained(name, dtype=torch_dtype, **hub_options)
+    options = {"attn_implementation": attn_implementation} if attn_implementation else {}
+    # A class for several models has `from_config`, that of one model has the other.
+    make = getattr(loader, "from_config", None) or loader._from_config
+    return make(config, **options)
 
 
 def _optional_modules(policy_type: str, folder: Path) -> tuple[str, ...]:

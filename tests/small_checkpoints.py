@@ -31,7 +31,9 @@ from tests.small_tokenizers import (
     save_paligemma_tokenizer,
     save_qwen2_5_vl,
     save_qwen3_vl,
+    save_qwen3_vl_weights,
     save_smolvlm,
+    save_vjepa2,
 )
 
 IMAGE_PX = 32
@@ -354,6 +356,35 @@ def save_small_groot(folder, **config):
     return _save("groot", folder, _features(), small | config, adjust)
 
 
+def save_small_vla_jepa(folder, **config):
+    """Save a VLA-JEPA, whose Qwen3-VL is in the folder `qwen`.
+
+    With `enable_world_model=True`, it has a V-JEPA 2 in the folder `jepa`.
+    """
+    world_model = {"enable_world_model": False}
+    with _seeded():
+        qwen = save_qwen3_vl(folder.resolve() / "qwen")
+        save_qwen3_vl_weights(qwen)
+        if config.get("enable_world_model"):
+            jepa = save_vjepa2(folder.resolve() / "jepa", IMAGE_PX)
+            world_model = {
+                "jepa_encoder_name": jepa,
+                "predictor_depth": 1,
+                "predictor_num_heads": 2,
+            }
+    small = {
+        "qwen_model_name": qwen,
+        "torch_dtype": "float32",
+        "num_action_tokens_per_timestep": 2,
+        "num_embodied_action_tokens_per_instruction": 4,
+        "action_model_type": "DiT-test",
+        "action_hidden_size": 32,
+        "action_num_layers": 4,
+        "num_inference_timesteps": 3,
+    }
+    return _save("vla_jepa", folder, _features(), small | world_model | CHUNK | config, _redraw)
+
+
 def save_small_eo1(folder, **config):
     """Save an EO-1, whose Qwen2.5-VL has its configuration and processor in `vlm`.
 
@@ -389,6 +420,7 @@ BUILDERS = {
     "pi0_fast": save_small_pi0_fast,
     "smolvla": save_small_smolvla,
     "tdmpc": save_small_tdmpc,
+    "vla_jepa": save_small_vla_jepa,
     "vqbet": save_small_vqbet,
     "xvla": save_small_xvla,
 }

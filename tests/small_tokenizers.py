@@ -289,6 +289,32 @@ def save_qwen3_vl(folder):
     return str(folder)
 
 
+def save_qwen3_vl_weights(folder):
+    """Add random weights to a Qwen3-VL that `save_qwen3_vl` saved."""
+    from transformers import Qwen3VLConfig, Qwen3VLForConditionalGeneration
+
+    config = Qwen3VLConfig.from_pretrained(folder)
+    Qwen3VLForConditionalGeneration(config).save_pretrained(folder)
+
+
+def save_vjepa2(folder, image_px):
+    """Save a V-JEPA 2 with its processor, which takes two frames at once.
+
+    It stands for facebook/vjepa2-vitl-fpc64-256.
+    """
+    from transformers import VJEPA2Config, VJEPA2Model, VJEPA2VideoProcessor
+
+    narrow = {"hidden_size": 32, "num_attention_heads": 2, "num_hidden_layers": 1}
+    predictor = {f"pred_{name}": value for name, value in narrow.items()}
+    config = VJEPA2Config(crop_size=image_px, tubelet_size=2, **narrow, **predictor)
+    VJEPA2Model(config).save_pretrained(folder)
+    VJEPA2VideoProcessor(
+        size={"shortest_edge": image_px},
+        crop_size={"height": image_px, "width": image_px},
+    ).save_pretrained(folder)
+    return str(folder)
+
+
 def save_qwen2_5_vl(folder):
     """Save the configuration and the processors of a Qwen2.5-VL, without weights.
 

@@ -47,6 +47,10 @@ TIED = {
         "_groot_model.backbone.model.lm_head.weight",
         "_groot_model.backbone.model.model.language_model.embed_tokens.weight",
     ),
+    "vla_jepa": (
+        "model.qwen.model.lm_head.weight",
+        "model.qwen.model.model.language_model.embed_tokens.weight",
+    ),
 }
 PI0_LM_HEAD = "model.paligemma_with_expert.paligemma.lm_head.weight"
 PI0_EMBEDDING = "model.paligemma_with_expert.paligemma.model.language_model.embed_tokens.weight"

@@ -237,7 +237,7 @@ def hooked(network, point):
     """Yield a list of what passes the embedding point from now on."""
     outputs = []
     with ExitStack() as hooks:
-        for path in point.paths(network.config):
+        for path in point.paths(network):
             hooks.enter_context(
                 network.get_submodule(path).register_forward_hook(
                     lambda module, args, output: outputs.append(output)
@@ -283,6 +283,7 @@ each_inner_folder = pytest.mark.parametrize(
     [
         ("multi_task_dit", "clip", "model.safetensors"),
         ("eo1", "vlm", "tokenizer.json"),
+        ("vla_jepa", "qwen", "config.json"),
     ],
 )
 

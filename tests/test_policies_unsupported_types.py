@@ -38,7 +38,6 @@ for name in sys.argv[1:]:
 # The defaults of fastwam and lingbot_va have five billion parameters, too many for this test.
 MISSING = {
     "molmoact2": "LocalEntryNotFoundError",
-    "vla_jepa": "huggingface.co",
     "wall_x": "torchdiffeq",
 }
 

@@ -26,7 +26,12 @@ from tests.small_checkpoints import (
 
 N_STEPS = 5  # more than a chunk
 DETERMINISTIC = ("act", "pi0_fast")
-UNUSED_PATHS = {"./tmp/gr00t", "google/paligemma-3b-pt-224", "facebook/bart-large"}
+UNUSED_PATHS = {
+    "./tmp/gr00t",
+    "google/paligemma-3b-pt-224",
+    "facebook/bart-large",
+    "facebook/vjepa2-vitl-fpc64-256",
+}
 # Compares type and values of tensors, bit for bit.
 assert_same = partial(
     assert_close,
