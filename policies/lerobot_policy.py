@@ -13,7 +13,13 @@ from lerobot.policies.act.modeling_act import ACTTemporalEnsembler
 from lerobot.policies.pretrained import PreTrainedPolicy
 from lerobot.policies.utils import populate_queues
 from lerobot.processor import PolicyProcessorPipeline
-from lerobot.utils.constants import ACTION, OBS_IMAGE, OBS_IMAGES, OBS_STATE
+from lerobot.utils.constants import (
+    ACTION,
+    OBS_IMAGE,
+    OBS_IMAGES,
+    OBS_LANGUAGE_TOKENS,
+    OBS_STATE,
+)
 
 from policies.action_chunk import ActionChunk
 from policies.lerobot_types import LEROBOT_TYPES
@@ -269,6 +275,21 @@ class Evo1Policy(FlowPolicy):
     """EVO1, whose network turns the instructions into tokens by itself."""
 
     _own_tokenizer: Any = None
+
+    def network_inputs(self, observation: Observation) -> dict[str, np.ndarray]:
+        """Return the inputs, and the tokens of the whole prompt, padded to its largest length."""
+        inputs = super().network_inputs(observation)
+        embedder = self.network.model.embedder
+        one_tile_a_view = [1] * self.network.config.max_views
+        prompts = embedder._build_multimodal_prompts([one_tile_a_view], [observation.instruction])
+        tokens = embedder.tokenizer(
+            prompts,
+            padding="max_length",
+            truncation=True,
+            max_length=embedder.max_text_length,
+        )
+        inputs[OBS_LANGUAGE_TOKENS] = np.float32(tokens["input_ids"])
+        return inputs
 
     def pad_instructions(self, is_on: bool = True) -> None:
         embedder = self.network.model.embedder

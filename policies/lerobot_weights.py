@@ -198,12 +198,18 @@ def _not_made(
 
     transformers does not say which of them it looked for.
     """
-    names = ", ".join(find_names(vars(config)).values())
+    names = find_names(vars(config)).values()
+    listed = ", ".join(names)
+    expected = f"all that its config.json names ({listed}), here or in the cache"
+    hint = "Offline, name local folders."
+    if names and all(Path(name).is_dir() for name in names):
+        expected = f"a config.json that lerobot can make it of, with {listed}"
+        hint = ""
     return WhiskerError(
         f"checkpoint {str(folder)!r}, network",
-        expected=f"all that its config.json names ({names}), here or in the cache",
+        expected=expected,
         got=describe_error(error),
-        hint="Offline, name local folders.",
+        hint=hint,
     )
 
 

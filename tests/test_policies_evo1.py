@@ -93,6 +93,22 @@ def test_an_internvl_that_is_not_here_is_one_clear_error(moved):
         load(moved)
 
 
+@pytest.mark.parametrize(
+    ("field", "value", "got"),
+    [
+        ("max_views", 1, "got EVO1 supports at most 1 camera streams, got 2"),
+        ("image_resolution", [64, 64], r"got EVO1 image_resolution \(64\) must match"),
+    ],
+)
+def test_a_network_that_lerobot_refuses_to_make_is_no_missing_folder(moved, field, value, got):
+    with edited_json(moved / "config.json") as config:
+        config[field] = value
+    said = f"network: expected a config.json that lerobot can make it of, with .*vlm, {got}"
+    with pytest.raises(WhiskerError, match=said) as refusal:
+        load(moved)
+    assert refusal.value.hint == ""
+
+
 def test_statistics_are_those_of_the_robot_without_the_padding(small_checkpoint):
     """EVO1's processors pad state and action to 24 numbers, and its statistics with them."""
     statistics = load_normalisation(small_checkpoint("evo1"))
