@@ -1,6 +1,7 @@
 """Read the statistics by which a checkpoint normalises, from its files and without lerobot."""
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -217,9 +218,10 @@ def _load_features(
         kind = feature["type"]
         mode = settings.get("norm_map", {}).get(kind, "IDENTITY")
         values = _statistics_of(key, tensors)
-        if kind != "VISUAL" and key in declared:
+        shape = declared.get(key, {}).get("shape")
+        if kind != "VISUAL" and shape:
             # EVO1 pads its statistics to the width of its network.
-            (width,) = declared[key]["shape"]
+            width = math.prod(shape)
             values = {name: value[:width] for name, value in values.items()}
         if values and mode in MODE_STATISTICS:
             _check_values(f"checkpoint file {str(file)!r}, {key!r}", mode, values)

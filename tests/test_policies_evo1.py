@@ -78,6 +78,24 @@ def test_what_is_missing_of_its_internvl_is_named(moved, missing, got):
         load(moved)
 
 
+@pytest.mark.parametrize("model_type", ["internvl", "internvl_chat"])
+def test_code_beside_its_internvl_does_not_run(moved, tmp_path, model_type):
+    """InternVL3 was published a second time with code of its own, as the type internvl_chat."""
+    vlm = (moved / "vlm").rename(tmp_path / "elsewhere")
+    (vlm / "code.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    with edited_json(vlm / "config.json") as config:
+        config["auto_map"] = {"AutoConfig": "code.Config", "AutoModel": "code.Model"}
+        config["model_type"] = model_type
+    with edited_json(moved / "config.json") as config:
+        config["vlm_model_name"] = str(vlm)
+    if model_type == "internvl":
+        assert load(moved).spec.type == "evo1"
+    else:
+        with pytest.raises(WhiskerError, match=r"lerobot can make it of.*trust_remote_code"):
+            load(moved)
+    assert not (tmp_path / "ran").exists()
+
+
 def test_an_internvl_of_another_size_does_not_fit_the_weights(moved):
     with edited_json(moved / "vlm" / "config.json") as config:
         config["text_config"]["intermediate_size"] = 48
