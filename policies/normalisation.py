@@ -163,9 +163,9 @@ def load_normalisation(folder: Path) -> Normalisation:
             counterpart.
     """
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    declared = (config.get("input_features") or {}) | (config.get("output_features") or {})
-    before = _load_features(folder, "preprocessor", "normalizer_processor", declared)
-    after = _load_features(folder, "postprocessor", "unnormalizer_processor", declared)
+    widths = _read_widths(config)
+    before = _load_features(folder, "preprocessor", "normalizer_processor", widths)
+    after = _load_features(folder, "postprocessor", "unnormalizer_processor", widths)
     inputs = {key: stats for key, stats in before.items() if stats.kind != "ACTION"}
     return Normalisation(
         inputs=inputs,
@@ -196,16 +196,28 @@ def find_out_of_range_inputs(
     return out_of_range
 
 
+def _read_widths(config: Mapping[str, Any]) -> dict[str, int]:
+    """Return key → width, for the features whose statistics EVO1 pads to that of its network."""
+    if config["type"] != "evo1":
+        return {}
+    features = (config.get("input_features") or {}) | (config.get("output_features") or {})
+    widths = {}
+    for key, feature in features.items():
+        if feature["type"] != "VISUAL" and feature.get("shape"):
+            widths[key] = math.prod(feature["shape"])
+    return widths
+
+
 def _load_features(
     folder: Path,
     part: str,
     step_name: str,
-    declared: Mapping[str, Any],
+    widths: Mapping[str, int],
 ) -> dict[str, FeatureStats]:
     """Return key → statistics, for every feature of a processor's normaliser step.
 
     Args:
-        declared: key → feature, of config.json.
+        widths: key → numbers that count, for features whose statistics are padded.
     """
     steps = read_processor_steps(folder, part)
     named = (step for step in steps if step["registry_name"] == step_name)
@@ -218,11 +230,7 @@ def _load_features(
         kind = feature["type"]
         mode = settings.get("norm_map", {}).get(kind, "IDENTITY")
         values = _statistics_of(key, tensors)
-        shape = declared.get(key, {}).get("shape")
-        if kind != "VISUAL" and shape:
-            # EVO1 pads its statistics to the width of its network.
-            width = math.prod(shape)
-            values = {name: value[:width] for name, value in values.items()}
+        values = {name: value[: widths.get(key)] for name, value in values.items()}
         if values and mode in MODE_STATISTICS:
             _check_values(f"checkpoint file {str(file)!r}, {key!r}", mode, values)
         # Statistics that the mode does not use may be infinite; they are left out.

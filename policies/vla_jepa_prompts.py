@@ -49,11 +49,9 @@ class FixedLengthPrompts:
         n_missing = self._length - inputs["input_ids"].shape[1]
         if n_missing < 0:
             raise _too_long(instructions, MAX_INSTRUCTION_TOKENS - n_missing)
-        is_left = self._tokenizer.padding_side == "left"
-        padding = (n_missing, 0) if is_left else (0, n_missing)
         for name in _PADDED:
             value = self._tokenizer.pad_token_id if name == "input_ids" else 0
-            inputs[name] = torch.nn.functional.pad(inputs[name], padding, value=value)
+            inputs[name] = torch.nn.functional.pad(inputs[name], (n_missing, 0), value=value)
         return inputs
 
 

@@ -14,6 +14,9 @@ from sim.errors import WhiskerError
 from tests.observations import make_random_memories
 from tests.small_checkpoints import save_small_checkpoint
 
+# The network computes in bfloat16. A number that rounds the other way moves a plan by 0.01 degrees.
+PLAN_ATOL_DEG = 0.05
+FEATURE_ATOL = 0.02
 # The small tokenizer has a token for each of their bytes.
 INSTRUCTIONS = ("Go.", "Pick up the block and place it in the bowl.", "x" * MAX_INSTRUCTION_TOKENS)
 
@@ -22,7 +25,7 @@ pytestmark = pytest.mark.usefixtures("no_network", "one_thread")
 
 @pytest.fixture(params=["left", "right"])
 def policy(request, tmp_path):
-    """Return a policy whose network pads on that side."""
+    """Return a policy whose own padding is on that side."""
     folder = save_small_checkpoint(
         "vla_jepa", tmp_path / "vla_jepa", tokenizer_padding_side=request.param
     )
@@ -53,15 +56,15 @@ def test_padded_prompts_have_one_length_and_give_the_same_plans_and_features(pol
         padded_plan, padded_features, shapes = predict(policy, [memory])
         # That of the longest instruction, which has no padding even then.
         assert shapes == plain[-1][-1]
-        assert_allclose(padded_plan, plan, rtol=0, atol=0.002)
-        assert_allclose(padded_features, features, rtol=0, atol=1e-5)
+        assert_allclose(padded_plan, plan, rtol=0, atol=PLAN_ATOL_DEG)
+        assert_allclose(padded_features, features, rtol=0, atol=FEATURE_ATOL)
     policy.pad_instructions(False)
     for memory, (plan, _, shapes) in zip(memories, plain, strict=True):
         again, _, shapes_again = predict(policy, [memory])
         assert shapes_again == shapes
         assert_array_equal(again, plan)
     plans = np.concatenate([plan for plan, *_ in plain])
-    assert np.ptp(plans, axis=0).max() > 0.1, "they are different episodes"
+    assert np.ptp(plans, axis=0).max() > 10 * PLAN_ATOL_DEG, "they are different episodes"
 
 
 def test_an_instruction_of_more_tokens_is_one_clear_error(policy):
