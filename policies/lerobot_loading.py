@@ -11,7 +11,7 @@ from lerobot.policies.pretrained import PreTrainedPolicy
 from lerobot.processor import PolicyProcessorPipeline, ProcessorStepRegistry
 from lerobot.utils.constants import OBS_STATE
 
-from policies import lerobot_policy
+from policies import flow_policies, lerobot_policy
 from policies.checkpoint_files import Checkpoint, compute_fingerprint
 from policies.checkpoint_reading import (
     find_settings,
@@ -63,7 +63,8 @@ def load_lerobot_policy(checkpoint: Checkpoint, device: str) -> LerobotPolicy:
     if row.cuts_plan:
         # Keep the whole plan: it is drawn, and `--n-action-steps` may use more of it.
         config.n_action_steps = spec.chunk_size
-    policy_class: type[LerobotPolicy] = getattr(lerobot_policy, row.wrapper)
+    wrappers = lerobot_policy if row.denoising is None else flow_policies
+    policy_class: type[LerobotPolicy] = getattr(wrappers, row.wrapper)
     if getattr(config, "temporal_ensemble_coeff", None) is not None:
         policy_class = TemporalEnsemblePolicy
     return policy_class(

@@ -68,7 +68,8 @@ class LerobotType:
         shipped: the checkpoint that `--policy <type>` loads in the SO-101 scenes that it was
             trained in.
         published: the checkpoint that `--policy <type>` loads elsewhere; None if there is none.
-        wrapper: the class in `policies.lerobot_policy` that plans with the type.
+        wrapper: the class that plans with the type, in `policies.flow_policies` for those with
+            `denoising`, and in `policies.lerobot_policy` for all others.
         steps: reads the lengths of a plan from the loaded policy.
         declares_chunk_size: config.json has the length of a plan as `chunk_size`.
         cuts_plan: lerobot cuts the plan to the `n_action_steps` of the config.
