@@ -249,6 +249,20 @@ EMBEDDING_POINTS: dict[str, EmbeddingPoint] = {
             goes_on=True,
         ),
     ),
+    "evo1": EmbeddingPoint(
+        # What it returns is the last of the hidden states, which the action head attends to.
+        paths=_always("model.embedder.model.language_model.norm"),
+        layout="tokens",
+        pooling=_TOKENS,
+        mask="result of model.embedder._mask_absent_image_tokens; no token holds the state",
+        source="evo1/internvl3_embedder.py, InternVL3Embedder._forward_vlm",
+        meaning=_IMAGES_TEXT,
+        token_mask=TokenMask(
+            "model.embedder",
+            "_mask_absent_image_tokens",
+            lambda arguments, result: result,
+        ),
+    ),
     "vla_jepa": EmbeddingPoint(
         paths=_last_qwen_layer,
         layout="tokens",

@@ -11,7 +11,9 @@ from typing import Any
 
 from sim.errors import WhiskerError
 
-# Setting that names such a folder → files that the folder must hold; one of each tuple is enough.
+# Files that a folder must hold; one of each tuple is enough.
+type _Files = tuple[tuple[str, ...], ...]
+
 _TOKENIZER = (
     ("tokenizer.json", "tokenizer.model"),
     ("tokenizer_config.json",),
@@ -28,13 +30,18 @@ _CLIP = (
     ("config.json",),
     ("model.safetensors",),
 )
-INNER_FOLDERS: Mapping[str, tuple[tuple[str, ...], ...]] = {
+# Setting that names such a folder → its files.
+INNER_FOLDERS: Mapping[str, _Files] = {
     "vlm_model_name": _VLM,
     "qwen_model_name": _VLM,
     "processor_name": _PROCESSOR,
     "tokenizer_name": _TOKENIZER,
     "vision_encoder_name": _CLIP,
     "text_encoder_name": _CLIP,
+}
+# Policy type → setting → the same, where a type reads other files than the rest.
+_OF_TYPE: Mapping[str, Mapping[str, _Files]] = {
+    "evo1": {"vlm_model_name": (("config.json",), *_TOKENIZER)},
 }
 
 
@@ -48,20 +55,21 @@ def resolve_inner_folders(folder: Path, settings: Mapping[str, Any]) -> dict[str
         WhiskerError: such a folder does not exist, or lacks a file that transformers reads.
     """
     paths = {}
-    for setting in INNER_FOLDERS:
+    of_type = _OF_TYPE.get(settings.get("type", ""), {})
+    for setting, files in {**INNER_FOLDERS, **of_type}.items():
         name = settings.get(setting)
         # A hub id, in contrast to a folder, contains a slash.
         if isinstance(name, str) and name and "/" not in name.removeprefix("./"):
-            paths[setting] = str(_check(folder, setting, name))
+            paths[setting] = str(_check(folder, setting, name, files))
     return paths
 
 
-def _check(folder: Path, setting: str, name: str) -> Path:
+def _check(folder: Path, setting: str, name: str, files: _Files) -> Path:
     """Return the path of an inner folder that holds all required files."""
     inner = (folder / name).resolve()
     required = []
     missing = []
-    for alternatives in INNER_FOLDERS[setting]:
+    for alternatives in files:
         required.append(" or ".join(alternatives))
         if not any((inner / file).is_file() for file in alternatives):
             missing.append(required[-1])

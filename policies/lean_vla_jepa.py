@@ -1,17 +1,11 @@
-"""Load VLA-JEPA without what no rollout uses: its world model, and Qwen3-VL's own weights.
+"""Load VLA-JEPA without its world model.
 
 The world model (V-JEPA 2 and a predictor) only gives a loss to the training. lerobot builds it for
-a rollout too, from a repository that the config names. The weights of Qwen3-VL are all in the
-checkpoint, but lerobot first loads those of the repository that the config names, and then replaces
-them.
+a rollout too, from a repository that the config names.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
-from unittest import mock
 
 from policies.checkpoint_reading import read_shape
 from policies.lerobot_types import Settings
@@ -39,22 +33,3 @@ def without_world_model(settings: Settings, weights: Path) -> dict[str, Any]:
     if settings.get("enable_world_model"):
         changed["jepa_tubelet_size"] = read_shape(weights, _FIRST_LAYER)[_FRAMES]
     return changed
-
-
-@contextmanager
-def without_qwen_weights() -> Iterator[None]:
-    """Let lerobot build Qwen3-VL from its configuration, without weights.
-
-    Every weight must come from the checkpoint afterwards.
-    """
-    from lerobot.policies.vla_jepa import qwen_interface
-
-    network = qwen_interface.Qwen3VLForConditionalGeneration
-
-    def build(name: str, torch_dtype: Any) -> Any:
-        config = network.config_class.from_pretrained(name)
-        return network._from_config(config, dtype=torch_dtype)
-
-    builder = SimpleNamespace(from_pretrained=build)
-    with mock.patch.object(qwen_interface, "Qwen3VLForConditionalGeneration", builder):
-        yield

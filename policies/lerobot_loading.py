@@ -191,7 +191,9 @@ def _make_spec(
     for camera, key in image_keys.items():
         _, height, width = config.input_features[key].shape
         image_sizes[camera] = (height, width)
-    action_dim = config.action_feature.shape[0]
+    # EVO1 may cut its plans to fewer numbers than its config calls the action.
+    cut_dim = getattr(config, "postprocess_action_dim", None)
+    action_dim = cut_dim or config.action_feature.shape[0]
     if getattr(config, "num_discrete_actions", None) is not None:
         # The Gaussian actor has a discrete gripper besides what its config calls the action.
         action_dim += 1

@@ -5,6 +5,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,7 +13,13 @@ from lerobot.policies.act.modeling_act import ACTTemporalEnsembler
 from lerobot.policies.pretrained import PreTrainedPolicy
 from lerobot.policies.utils import populate_queues
 from lerobot.processor import PolicyProcessorPipeline
-from lerobot.utils.constants import ACTION, OBS_IMAGE, OBS_IMAGES, OBS_STATE
+from lerobot.utils.constants import (
+    ACTION,
+    OBS_IMAGE,
+    OBS_IMAGES,
+    OBS_LANGUAGE_TOKENS,
+    OBS_STATE,
+)
 
 from policies.action_chunk import ActionChunk
 from policies.lerobot_types import LEROBOT_TYPES
@@ -31,8 +38,9 @@ class LerobotPolicy:
     """Runs observations through the checkpoint's own preprocessor, network and postprocessor.
 
     Its `_plan` serves the types whose `predict_action_chunk` depends only on the batch (act,
-    smolvla, pi0, pi05, pi0_fast, xvla, groot, vla_jepa); the other types override it. lerobot's
-    action queues are never used, because the remaining actions of a plan belong to the episode.
+    smolvla, pi0, pi05, pi0_fast, xvla, groot, eo1, evo1, vla_jepa); the other types override it.
+    lerobot's action queues are never used, because the remaining actions of a plan belong to the
+    episode.
 
     Attributes:
         network: the loaded module, also for hooks.
@@ -261,6 +269,36 @@ class XVLAPolicy(FlowPolicy):
 
     def _finish(self, chunk: torch.Tensor) -> torch.Tensor:
         return self.network.model.action_space.postprocess(chunk)
+
+
+class Evo1Policy(FlowPolicy):
+    """EVO1, whose network turns the instructions into tokens by itself."""
+
+    _own_tokenizer: Any = None
+
+    def network_inputs(self, observation: Observation) -> dict[str, np.ndarray]:
+        """Return the inputs, and the tokens of the whole prompt, padded to its largest length."""
+        inputs = super().network_inputs(observation)
+        embedder = self.network.model.embedder
+        one_tile_a_view = [1] * self.network.config.max_views
+        prompts = embedder._build_multimodal_prompts([one_tile_a_view], [observation.instruction])
+        tokens = embedder.tokenizer(
+            prompts,
+            padding="max_length",
+            truncation=True,
+            max_length=embedder.max_text_length,
+        )
+        inputs[OBS_LANGUAGE_TOKENS] = np.float32(tokens["input_ids"])
+        return inputs
+
+    def pad_instructions(self, is_on: bool = True) -> None:
+        embedder = self.network.model.embedder
+        if self._own_tokenizer is None:
+            self._own_tokenizer = embedder.tokenizer
+        embedder.tokenizer = self._pad_tokens if is_on else self._own_tokenizer
+
+    def _pad_tokens(self, prompts: Sequence[str], **options: Any) -> Any:
+        return self._own_tokenizer(prompts, **options | {"padding": "max_length"})
 
 
 class VLAJEPAPolicy(FlowPolicy):

@@ -93,6 +93,8 @@ class LerobotType:
             releases saved.
         code_fields: field of its config → default, for fields that name a repository which lerobot
             loads with `trust_remote_code=True`.
+        backbone_loader: the class, by its name in lerobot's module, whose `from_pretrained` loads a
+            backbone with weights that the checkpoint has too; "" if there is none.
         was_replaced: lerobot 0.4 gave the type another network, which older weights do not fit.
         plans_alone: why its plans are not made in a batch with those of other episodes
             (`policies.batched_forwards`); "" if they can be.
@@ -118,6 +120,7 @@ class LerobotType:
     takes_raw_numbers: bool = False
     training_modules: tuple[str, ...] = ()
     code_fields: Mapping[str, str | None] = field(default_factory=dict)
+    backbone_loader: str = ""
     was_replaced: bool = False
     plans_alone: str = ""
 
@@ -206,6 +209,15 @@ LEROBOT_TYPES: dict[str, LerobotType] = {
         denoising_steps=("", "num_denoise_steps"),
         plans_alone=_PADS_TO_LONGEST,
     ),
+    "evo1": LerobotType(
+        wrapper="Evo1Policy",
+        declares_chunk_size=True,
+        reads_instruction=True,
+        draws=True,
+        denoising=DenoisingStep("model.action_head", "_project_actions", "action_seq"),
+        denoising_steps=("model.action_head", "num_inference_timesteps"),
+        backbone_loader="lerobot.policies.evo1.internvl3_embedder.AutoModel",
+    ),
     "diffusion": LerobotType(
         wrapper="HistoryPolicy",
         shipped="diffusion",
@@ -233,6 +245,9 @@ LEROBOT_TYPES: dict[str, LerobotType] = {
         reads_instruction=True,
         draws=True,
         denoising=DenoisingStep("model.action_model", "_build_inputs", "actions"),
+        backbone_loader=(
+            "lerobot.policies.vla_jepa.qwen_interface.Qwen3VLForConditionalGeneration"
+        ),
         denoising_steps=("model.action_model", "num_inference_timesteps"),
         training_modules=("model.video_encoder.", "model.video_predictor."),
     ),

@@ -9,8 +9,12 @@ import io
 import logging
 import sys
 from collections.abc import Iterator
+from functools import partial
+from importlib import import_module
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
+from unittest import mock
 
 import torch
 from lerobot.configs.policies import PreTrainedConfig
@@ -18,7 +22,6 @@ from lerobot.policies.factory import get_policy_class
 from lerobot.policies.pretrained import PreTrainedPolicy
 
 from policies.checkpoint_files import STATISTICS_MODULES, has_statistics_in_weights
-from policies.lean_vla_jepa import without_qwen_weights
 from policies.lerobot_errors import describe_error, find_names, refuse_absent_folder
 from policies.lerobot_types import LEROBOT_TYPES
 from sim.errors import WhiskerError
@@ -33,10 +36,13 @@ def load_network(config: PreTrainedConfig, folder: Path) -> PreTrainedPolicy:
         WhiskerError: the network cannot be made, or its tensors and those of the file differ.
     """
     policy_class = get_policy_class(config.type)
-    is_vla_jepa = config.type == "vla_jepa"
-    backbone = without_qwen_weights() if is_vla_jepa else contextlib.nullcontext()
     try:
-        with silenced(), _recorded_load(policy_class) as load, skip_weight_init(), backbone:
+        with (
+            silenced(),
+            _recorded_load(policy_class) as load,
+            skip_weight_init(),
+            _skip_backbone_weights(config.type),
+        ):
             policy = policy_class.from_pretrained(folder, config=config, strict=False)
     except (RuntimeError, ValueError, KeyError, OSError, ImportError) as error:
         if load.result or load.error:
@@ -87,6 +93,50 @@ def skip_weight_init() -> Iterator[None]:
         # `init_weights` itself.
         PreTrainedModel.init_weights = lambda model: model.tie_weights(recompute_mapping=False)
         yield
+
+
+@contextlib.contextmanager
+def _skip_backbone_weights(policy_type: str) -> Iterator[None]:
+    """Let lerobot make a backbone from its configuration, without weights of its own.
+
+    This is safe for the same reason: the checkpoint's weights replace all of them. Otherwise they
+    would be downloaded, and read, for nothing.
+    """
+    place = LEROBOT_TYPES[policy_type].backbone_loader
+    if not place:
+        yield
+        return
+    module, _, name = place.rpartition(".")
+    loader = getattr(import_module(module), name)
+    builder = SimpleNamespace(from_pretrained=partial(_make_backbone, loader))
+    with mock.patch(place, builder):
+        yield
+
+
+def _make_backbone(
+    loader: Any,
+    name: str,
+    *,
+    torch_dtype: torch.dtype,
+    low_cpu_mem_usage: bool = False,
+    attn_implementation: str | None = None,
+    **hub_options: Any,
+) -> torch.nn.Module:
+    """Return what a class of transformers makes of a model's configuration.
+
+    Args:
+        name: a folder or a hub id.
+        low_cpu_mem_usage: how weights would be read.
+        hub_options: for the download of the configuration.
+    """
+    from transformers import AutoConfig
+
+    del low_cpu_mem_usage
+    config = AutoConfig.from_pretrained(name, dtype=torch_dtype, **hub_options)
+    options = {"attn_implementation": attn_implementation} if attn_implementation else {}
+    # A class for several models has `from_config`, that of one model has the other.
+    make = getattr(loader, "from_config", None) or loader._from_config
+    return make(config, **options)
 
 
 def _optional_modules(policy_type: str, folder: Path) -> tuple[str, ...]:
@@ -148,12 +198,18 @@ def _not_made(
 
     transformers does not say which of them it looked for.
     """
-    names = ", ".join(find_names(vars(config)).values())
+    names = find_names(vars(config)).values()
+    listed = ", ".join(names)
+    expected = f"all that its config.json names ({listed}), here or in the cache"
+    hint = "Offline, name local folders."
+    if names and all(Path(name).is_dir() for name in names):
+        expected = f"a config.json that lerobot can make it of, with {listed}"
+        hint = ""
     return WhiskerError(
         f"checkpoint {str(folder)!r}, network",
-        expected=f"all that its config.json names ({names}), here or in the cache",
+        expected=expected,
         got=describe_error(error),
-        hint="Offline, name local folders.",
+        hint=hint,
     )
 
 

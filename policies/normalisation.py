@@ -1,9 +1,11 @@
 """Read the statistics by which a checkpoint normalises, from its files and without lerobot."""
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -160,10 +162,11 @@ def load_normalisation(folder: Path) -> Normalisation:
         WhiskerError: statistics are missing, not finite or contradictory, or a relative step has no
             counterpart.
     """
-    before = _load_features(folder, "preprocessor", "normalizer_processor")
-    after = _load_features(folder, "postprocessor", "unnormalizer_processor")
-    inputs = {key: stats for key, stats in before.items() if stats.kind != "ACTION"}
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    declared = (config.get("input_features") or {}) | (config.get("output_features") or {})
+    before = _load_features(folder, "preprocessor", "normalizer_processor", declared)
+    after = _load_features(folder, "postprocessor", "unnormalizer_processor", declared)
+    inputs = {key: stats for key, stats in before.items() if stats.kind != "ACTION"}
     return Normalisation(
         inputs=inputs,
         trained_action=before.get("action"),
@@ -193,8 +196,17 @@ def find_out_of_range_inputs(
     return out_of_range
 
 
-def _load_features(folder: Path, part: str, step_name: str) -> dict[str, FeatureStats]:
-    """Return key → statistics, for every feature of a processor's normaliser step."""
+def _load_features(
+    folder: Path,
+    part: str,
+    step_name: str,
+    declared: Mapping[str, Any],
+) -> dict[str, FeatureStats]:
+    """Return key → statistics, for every feature of a processor's normaliser step.
+
+    Args:
+        declared: key → feature, of config.json.
+    """
     steps = read_processor_steps(folder, part)
     named = (step for step in steps if step["registry_name"] == step_name)
     step = next(named, {})
@@ -206,6 +218,11 @@ def _load_features(folder: Path, part: str, step_name: str) -> dict[str, Feature
         kind = feature["type"]
         mode = settings.get("norm_map", {}).get(kind, "IDENTITY")
         values = _statistics_of(key, tensors)
+        shape = declared.get(key, {}).get("shape")
+        if kind != "VISUAL" and shape:
+            # EVO1 pads its statistics to the width of its network.
+            width = math.prod(shape)
+            values = {name: value[:width] for name, value in values.items()}
         if values and mode in MODE_STATISTICS:
             _check_values(f"checkpoint file {str(file)!r}, {key!r}", mode, values)
         # Statistics that the mode does not use may be infinite; they are left out.

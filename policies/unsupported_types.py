@@ -11,7 +11,6 @@ from sim.errors import WhiskerError
 
 # The reason completes the sentence "got one that ...".
 UNSUPPORTED_TYPES: Mapping[str, str] = {
-    "evo1": "loads the tokenizer and the weights of InternVL3 from the hub before its own",
     "fastwam": "loads the tokenizer of a text encoder from the hub besides the checkpoint",
     "lingbot_va": "loads an image encoder and a text encoder of 11 GB from another repository, and "
     "keeps one video memory for all episodes",

@@ -1,6 +1,8 @@
 """Servers of GR00T's protocol over ZMQ, in a thread of a test, written from its description.
 
-They pack arrays with numpy's own `np.save` and read them with `np.load`, as GR00T does.
+They pack arrays with numpy's own `np.save` and read them with `np.load`, as GR00T did at first, or
+pack and read them as msgpack-numpy 0.4.8 does, as later servers of GR00T do. Each reads arrays of
+its own form alone: those of the other remain maps.
 """
 
 import io
@@ -14,7 +16,9 @@ import numpy as np
 import zmq
 
 HORIZON = 16
-CONFIG = {"video": {"modality_keys": ["front", "wrist"], "delta_indices": [0]}}
+_VIDEO = {"modality_keys": ["front", "wrist"], "delta_indices": [0]}
+CONFIG = {"video": {"__ModalityConfig_class__": True, "as_json": _VIDEO}}
+LATER_CONFIG = {"video": {"__ModalityConfig__": True, "as_json": _VIDEO}}
 _LOOK_EVERY_MS = 20
 
 
@@ -38,11 +42,34 @@ def _decode(content):
     return content
 
 
+def pack_later(message):
+    return msgpack.packb(message, default=encode_later)
+
+
+def unpack_later(frame):
+    return msgpack.unpackb(frame, object_hook=_decode_later)
+
+
+def encode_later(array):
+    """Return the map that stands for an array."""
+    content = {b"nd": True, b"type": array.dtype.str, b"kind": b"", b"shape": array.shape}
+    return content | {b"data": array.tobytes()}
+
+
+def _decode_later(content):
+    if b"nd" in content:
+        assert content[b"nd"] is True
+        assert content[b"kind"] == b""
+        return np.ndarray(content[b"shape"], content[b"type"], content[b"data"])
+    return content
+
+
 def hold(observation):
     """Return a plan for the wire `gr00t-so101` that depends on all of an observation."""
     video, state = observation["video"], observation["state"]
     ((text,),) = observation["language"]["annotation.human.task_description"]
     for image in video.values():
+        assert isinstance(image, np.ndarray), f"a {type(image).__name__} in place of an image"
         assert image.dtype == np.uint8
         assert image.shape[:2] == (1, 1)
     drift = (video["front"].mean() - video["wrist"].mean() + len(text)) / 1000
@@ -51,11 +78,11 @@ def hold(observation):
     return [plan, {}]
 
 
-def answer(plan, request, config=None):
+def answer(plan, request, config):
     """Return what GR00T's server replies to a request."""
     match request["endpoint"]:
         case "get_modality_config":
-            return CONFIG if config is None else config
+            return config
         case "get_action":
             assert set(request["data"]) == {"observation", "options"}
             return plan(request["data"]["observation"])
@@ -97,21 +124,27 @@ def zmq_server(reply, port=None):
 
 
 @contextmanager
-def gr00t_server(plan, port=None, config=None):
+def gr00t_server(plan, port=None, config=CONFIG, codec=(pack, unpack)):
     """Run a server of GR00T's protocol; yield its address and the observations so far."""
     seen = []
+    write, read = codec
 
     def reply(frame):
-        request = unpack(frame)
+        request = read(frame)
         if request["endpoint"] == "get_action":
             seen.append(request["data"]["observation"])
         try:
-            return pack(answer(plan, request, config))
+            return write(answer(plan, request, config))
         except Exception as error:
-            return pack({"error": str(error)})
+            return write({"error": str(error)})
 
     with zmq_server(reply, port) as address:
         yield address, seen
+
+
+def later_gr00t_server(plan):
+    """Run a server of GR00T's protocol as it is since May 2026."""
+    return gr00t_server(plan, config=LATER_CONFIG, codec=(pack_later, unpack_later))
 
 
 def serve_until_call(port, n_calls):

@@ -27,6 +27,7 @@ from tests.small_tokenizers import (
     save_clip,
     save_fast_processor,
     save_groot_base,
+    save_internvl,
     save_paligemma_tokenizer,
     save_qwen2_5_vl,
     save_qwen3_vl,
@@ -300,6 +301,35 @@ def save_small_xvla(folder, features=None, **config):
     return _save("xvla", folder, features or _features(), small | CHUNK | config, adjust)
 
 
+def save_small_evo1(folder, **config):
+    """Save an EVO1, which first loads an InternVL from the folder `vlm`.
+
+    Of its three layers of the language model, EVO1 uses two.
+    """
+    with _seeded():
+        vlm = save_internvl(folder.resolve() / "vlm")
+    small = {
+        "vlm_model_name": vlm,
+        "vlm_num_layers": 2,
+        "vlm_dtype": "float32",
+        "max_text_length": 192,
+        "image_resolution": (VLM_IMAGE_PX, VLM_IMAGE_PX),
+        "embed_dim": 32,
+        "hidden_dim": 32,
+        "state_hidden_dim": 32,
+        "num_heads": 2,
+        "num_layers": 2,
+        "num_inference_timesteps": 3,
+    }
+
+    def adjust(policy, preprocessor):
+        _redraw(policy, preprocessor)
+        # The state is one token among many, which would hardly be seen otherwise.
+        policy.model.action_head.state_encoder.fc2.linear.weight.data *= 10
+
+    return _save("evo1", folder, _features(), small | CHUNK | config, adjust)
+
+
 def save_small_groot(folder, **config):
     """Save a GR00T N1.7, which first loads `base` and then the checkpoint's own weights.
 
@@ -381,6 +411,7 @@ BUILDERS = {
     "act": save_small_act,
     "diffusion": save_small_diffusion,
     "eo1": save_small_eo1,
+    "evo1": save_small_evo1,
     "gaussian_actor": save_small_gaussian_actor,
     "groot": save_small_groot,
     "multi_task_dit": save_small_multi_task_dit,

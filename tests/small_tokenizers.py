@@ -200,6 +200,46 @@ def save_smolvlm(
     return str(folder)
 
 
+def save_internvl(folder, image_px=VLM_IMAGE_PX, patch_px=VLM_PATCH_PX):
+    """Save an InternVL with its tokenizer, and return the folder's path as text.
+
+    It stands for OpenGVLab/InternVL3-1B-hf.
+    """
+    from transformers import InternVLConfig, InternVLForConditionalGeneration
+
+    tokenizer = save_byte_tokenizer(
+        folder,
+        context_image_token="<IMG_CONTEXT>",
+        start_image_token="<img>",
+        end_image_token="</img>",
+    )
+    narrow = {
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_attention_heads": 2,
+    }
+    text = narrow | {
+        "num_hidden_layers": 3,
+        "num_key_value_heads": 1,
+        "vocab_size": len(tokenizer),
+        "pad_token_id": tokenizer.pad_token_id,
+    }
+    vision = narrow | {
+        "num_hidden_layers": 1,
+        "image_size": [image_px, image_px],
+        "patch_size": [patch_px, patch_px],
+    }
+    config = InternVLConfig(
+        text_config=text,
+        vision_config=vision,
+        image_token_id=tokenizer.context_image_token_id,
+        # Four patches become one token.
+        image_seq_length=(image_px // patch_px // 2) ** 2,
+    )
+    InternVLForConditionalGeneration(config).save_pretrained(folder)
+    return str(folder)
+
+
 def save_qwen3_vl(folder):
     """Save the configuration and the processors of a Qwen3-VL, without weights.
 

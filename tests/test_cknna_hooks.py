@@ -27,6 +27,9 @@ from tests.small_checkpoints import save_small_checkpoint, shrunken_paligemma
 
 # These many real tokens follow the text: the beginning of the actions, or the state.
 N_TOKENS_AFTER_TEXT = {"smolvla": 1, "pi0_fast": 1}
+# The prompt of a small EVO1 before the instruction, with one letter a token. There is no third
+# camera, so the image of that view (#) is masked.
+EVO1_VIEWS = "Image-1: <oooo>\nImage-2: <oooo>\nImage-3: <####>\n"
 INSTRUCTIONS = ("Go.", "Pick up the block and place it in the bowl.", "Pick it up.")
 VLM = "model.vlm_with_expert"
 TEXT_MODEL = f"{VLM}.vlm.model.text_model"
@@ -110,6 +113,8 @@ def real_tokens(policy, memories, n_tokens):
 
     VLA-JEPA writes the tokens that count itself, into the prompt. They are followed by a full stop.
     """
+    if policy.spec.type == "evo1":
+        return real_tokens_of_evo1(memories, n_tokens)
     batch = policy._preprocess([memory.present for memory in memories])
     if policy.spec.type == "vla_jepa":
         n_embodied = policy.network.config.num_embodied_action_tokens_per_instruction
@@ -123,6 +128,15 @@ def real_tokens(policy, memories, n_tokens):
     n_after = N_TOKENS_AFTER_TEXT.get(policy.spec.type, 0)
     n_before = n_tokens - text.shape[1] - n_after
     return np.pad(text, ((0, 0), (n_before, n_after)), constant_values=True)
+
+
+def real_tokens_of_evo1(memories, n_tokens):
+    """Return the mask for EVO1, which has no tokens before its network."""
+    mask = np.zeros((len(memories), n_tokens), bool)
+    for row, memory in zip(mask, memories, strict=True):
+        prompt = EVO1_VIEWS + memory.present.instruction
+        row[: len(prompt)] = [token != "#" for token in prompt]
+    return mask
 
 
 def everything_attached(network):

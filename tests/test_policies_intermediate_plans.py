@@ -33,6 +33,7 @@ LAST_LAYER = {
     "pi05": "model.action_out_proj",
     "xvla": "model.transformer",
     "groot": "_groot_model.action_head.action_decoder",
+    "evo1": "model.action_head.mlp_head",
     "vla_jepa": "model.action_model.action_decoder",
 }
 N_STEPS = 3
@@ -191,6 +192,25 @@ def test_intermediate_plans_that_run_the_other_way_and_through_their_own_decodin
         decode(x),
         atol=ATOL_DEG,
     )
+
+
+@pytest.mark.parametrize("policy_type", ["evo1"])
+def test_intermediate_plans_of_evo1_begin_with_numbers_from_minus_one_to_one(setup, last_layer):
+    """EVO1 begins with uniform noise, and adds the velocity of the whole chunk at each step.
+
+    x₀ = 2 u - 1 with u from 0 to 1, xᵢ₊₁ = xᵢ + v(xᵢ) / D.
+    """
+    velocities = []
+    with last_layer.register_forward_hook(lambda *call: velocities.append(call[-1].clone())):
+        chunk = predict(setup)
+    config = setup.policy.network.config
+    shape = (config.chunk_size, config.max_action_dim)
+    generator = torch.Generator().manual_seed(int(rng().integers(2**63)))
+    x = 2 * torch.rand(1, shape[0] * shape[1], generator=generator) - 1
+    for made, velocity in zip(chunk.intermediate_plans[0], velocities, strict=True):
+        assert_allclose(made, in_degrees(x.view(shape)[:, :6].numpy()), atol=ATOL_DEG)
+        x = x + velocity / N_STEPS
+    assert_allclose(chunk[0], in_degrees(x.view(shape)[:, :6].numpy()), atol=ATOL_DEG)
 
 
 @each_flow

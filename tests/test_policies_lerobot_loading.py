@@ -633,7 +633,7 @@ def test_a_state_is_as_wide_as_its_statistics(copy):
     assert load(folder).spec.state_dim == 6
 
 
-@pytest.mark.parametrize("policy_type", ["smolvla", "pi0"])
+@pytest.mark.parametrize("policy_type", ["smolvla", "pi0", "evo1"])
 def test_a_view_that_the_type_fills_in_by_itself_is_not_asked_of_the_environment(
     policy_type, tmp_path
 ):

@@ -24,7 +24,18 @@ from policies.simple_policy import SimplePolicy
 from sim.errors import WhiskerError
 from sim.flags import make_config
 from sim.observation import Observation
-from tests.gr00t_servers import CONFIG, HORIZON, gr00t_server, hold, pack, unpack, zmq_server
+from tests.gr00t_servers import (
+    CONFIG,
+    HORIZON,
+    encode_later,
+    gr00t_server,
+    hold,
+    later_gr00t_server,
+    pack,
+    pack_later,
+    unpack,
+    zmq_server,
+)
 from tests.openpi_servers import ending_server, free_port, raw_server, websocket_server
 from tests.recordings import record_run
 from tests.runs import assert_same_runs, rows_of
@@ -156,16 +167,27 @@ def test_arrays_are_those_of_numpys_own_files(array):
         assert_array_equal(written["a"], array)
 
 
-def msgpack_numpy(array):
-    """Return an array as msgpack-numpy 0.4.8 packs it, which later servers of GR00T reply with."""
-    content = {b"nd": True, b"type": array.dtype.str, b"kind": b"", b"shape": array.shape}
-    return content | {b"data": array.tobytes()}
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.arange(24, dtype=np.float32).reshape(2, 3, 4),
+        np.asfortranarray(np.arange(12, dtype=np.int64).reshape(3, 4)),
+        np.zeros((0, 7)),
+        np.array(3.5),
+        np.array([True, False]),
+    ],
+)
+def test_arrays_are_those_of_msgpack_numpy(array):
+    assert npy_codec.pack([array], "msgpack_numpy") == pack_later([array])
+    (read,) = npy_codec.unpack(pack_later([array]))
+    assert read.dtype == array.dtype
+    assert_array_equal(read, array)
 
 
 def test_arrays_and_numbers_of_msgpack_numpy_are_read():
     array = np.arange(6, dtype=np.float32).reshape(1, 2, 3)
     number = {b"nd": False, b"type": "<f4", b"data": b"\x00\x00\x00@"}
-    read = npy_codec.unpack(msgpack.packb([msgpack_numpy(array), number]))
+    read = npy_codec.unpack(pack_later([array, number]))
     assert_array_equal(read[0], array)
     assert read[1] == 2.0
 
@@ -181,25 +203,17 @@ def test_arrays_and_numbers_of_msgpack_numpy_are_read():
     ],
 )
 def test_arrays_of_msgpack_numpy_that_hold_no_numbers_are_refused(changes, said):
-    frame = msgpack.packb(msgpack_numpy(np.zeros(3)) | changes)
+    frame = msgpack.packb(encode_later(np.zeros(3)) | changes)
     with pytest.raises(CodecError) as refused:
         npy_codec.unpack(frame)
     assert said in str(refused.value)
 
 
-def test_a_later_server_plans_in_its_own_format(connect):
-    """It describes itself otherwise, too."""
-    described = {"video": {"__ModalityConfig__": True, "as_json": {"modality_keys": ["front"]}}}
-
-    def respond(frame):
-        request = unpack(frame)
-        if request["endpoint"] == "get_modality_config":
-            return pack(described)
-        parts, further = hold(request["data"]["observation"])
-        return msgpack.packb([{k: msgpack_numpy(part) for k, part in parts.items()}, further])
-
-    with zmq_server(respond) as later, gr00t_server(hold) as (address, _):
+def test_a_later_server_is_sent_arrays_of_its_own_form(connect):
+    with later_gr00t_server(hold) as (later, seen), gr00t_server(hold) as (address, seen_before):
         assert_array_equal(plan(connect(later), observe()), plan(connect(address), observe()))
+    assert_array_equal(seen[-1]["video"]["wrist"], seen_before[-1]["video"]["wrist"])
+    assert seen[-1]["state"]["gripper"].dtype == np.float32
 
 
 def test_a_server_of_n1_5_is_refused_by_its_name(connect):

@@ -37,7 +37,6 @@ for name in sys.argv[1:]:
 """
 # The defaults of fastwam and lingbot_va have five billion parameters, too many for this test.
 MISSING = {
-    "evo1": "huggingface.co",
     "molmoact2": "LocalEntryNotFoundError",
     "wall_x": "torchdiffeq",
 }

@@ -1,15 +1,19 @@
-"""Packs and unpacks messages of GR00T's policy server: msgpack in which arrays are .npy files.
+"""Packs and unpacks messages of GR00T's policy server: msgpack, with arrays in one of two forms.
 
-Later servers read such requests too, but reply with arrays as the package msgpack-numpy packs them,
-so both are read. As in `policies.remote.codec`, nothing is unpickled: the elements of an array are
-plain numbers, and its bytes must be as many as its shape says.
+    npy             .npy files: N1.6, and N1.7 as it was released
+    msgpack_numpy   as the package msgpack-numpy packs them: N1.7 since May 2026
 
-Sources: Isaac-GR00T, gr00t/policy/server_client.py (N1.6 and N1.7); msgpack-numpy 0.4.8.
+A server reads and writes one of them, and takes an array of the other for a map. As in
+`policies.remote.codec`, nothing is unpickled: the elements of an array are plain numbers, and its
+bytes must be as many as its shape says.
+
+Sources: Isaac-GR00T 4e62473, 23ace64 and 49d40d2, gr00t/policy/server_client.py; msgpack-numpy
+0.4.8.
 """
 
 import io
 import math
-from typing import Any
+from typing import Any, Literal
 
 import msgpack
 import numpy as np
@@ -22,6 +26,7 @@ from policies.remote.codec import (
     unpack_msgpack,
 )
 
+ArrayForm = Literal["npy", "msgpack_numpy"]
 # Keys of the map that stands for an array.
 _IS_ARRAY = "__ndarray_class__"
 _FILE = "as_npy"
@@ -29,14 +34,18 @@ _FILE = "as_npy"
 _IS_ND = b"nd"
 
 
-def pack(message: object) -> bytes:
+def pack(message: object, form: ArrayForm = "npy") -> bytes:
     """Return a message as bytes.
+
+    Args:
+        form: how the server reads arrays.
 
     Raises:
         CodecError: an array has another kind of elements than numbers.
         TypeError: a value is of a type that msgpack does not know.
     """
-    return msgpack.packb(message, default=_encode)
+    encode = _encode_file if form == "npy" else _encode_nd
+    return msgpack.packb(message, default=encode)
 
 
 def unpack(frame: bytes) -> Any:
@@ -48,13 +57,30 @@ def unpack(frame: bytes) -> Any:
     return unpack_msgpack(frame, _decode)
 
 
-def _encode(value: object) -> dict[str, object]:
+def _encode_file(value: object) -> dict[str, object]:
+    array = _check_array(value)
+    file = io.BytesIO()
+    np.lib.format.write_array(file, array, allow_pickle=False)
+    return {_IS_ARRAY: True, _FILE: file.getvalue()}
+
+
+def _encode_nd(value: object) -> dict[bytes, object]:
+    array = _check_array(value)
+    return {
+        _IS_ND: True,
+        b"type": array.dtype.str,
+        b"kind": b"",
+        b"shape": array.shape,
+        b"data": array.tobytes(),
+    }
+
+
+def _check_array(value: object) -> np.ndarray:
+    """Return a value that is an array of numbers."""
     if not isinstance(value, np.ndarray):
         raise TypeError(f"{type(value).__name__!r} cannot be sent")
     check_dtype(value.dtype.str)
-    file = io.BytesIO()
-    np.lib.format.write_array(file, value, allow_pickle=False)
-    return {_IS_ARRAY: True, _FILE: file.getvalue()}
+    return value
 
 
 def _decode(content: dict) -> Any:

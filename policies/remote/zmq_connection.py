@@ -3,7 +3,7 @@
     request   {"endpoint": "get_action" or "get_modality_config", "data": {...}}
     reply     what the endpoint returns, or {"error": text}
 
-Source: Isaac-GR00T, gr00t/policy/server_client.py (N1.6).
+Source: Isaac-GR00T, gr00t/policy/server_client.py (N1.6 and N1.7).
 """
 
 import time
@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from policies.remote.addresses import check_address
 from policies.remote.codec import CodecError
-from policies.remote.npy_codec import pack, unpack
+from policies.remote.npy_codec import ArrayForm, pack, unpack
 from policies.remote.server_link import (
     DEFAULT_LIMITS,
     N_RECONNECTIONS,
@@ -32,6 +32,8 @@ from policies.remote.zmq_socket import (
 
 _DESCRIBE = {"endpoint": "get_modality_config"}
 _METADATA = "modality_config"
+# How a server that reads arrays of msgpack-numpy marks the parts of its description.
+_IS_CONFIG = "__ModalityConfig__"
 _RETRY_EVERY_S = 0.2
 
 
@@ -56,10 +58,11 @@ class ZmqConnection:
         self.address = address
         self.limits = limits
         self.metadata: dict[str, Any] = {}
+        self._form: ArrayForm = "npy"
         self._socket: ZmqSocket | None = self._open(limits.connect_s)
 
     def ask(self, request: dict[str, Any], limit_s: float | None = None) -> Any:
-        frame = pack(request)
+        frame = pack(request, self._form)
         limit_s = limit_s or self.limits.reply_s
         for _ in range(1 + N_RECONNECTIONS):
             socket = self._socket or self._open(self.limits.reconnect_s)
@@ -99,6 +102,7 @@ class ZmqConnection:
             socket.close()
             raise make_another_server_error(self.address)
         self.metadata = metadata
+        self._form = "msgpack_numpy" if _reads_msgpack_numpy(described) else "npy"
         return socket
 
     def _connect(self, limit_s: float) -> ZmqSocket:
@@ -167,3 +171,9 @@ def _is_of_n1_5(described: object) -> bool:
     video = described.get("video") if isinstance(described, dict) else None
     text = video.get("as_json") if isinstance(video, dict) else None
     return isinstance(text, str) and '"video.' in text
+
+
+def _reads_msgpack_numpy(described: object) -> bool:
+    """Return whether a server describes itself as those do that read arrays in that form."""
+    parts = described.values() if isinstance(described, dict) else ()
+    return any(isinstance(part, dict) and _IS_CONFIG in part for part in parts)
