@@ -108,6 +108,19 @@ class Evo1Policy(FlowPolicy):
 class VLAJEPAPolicy(FlowPolicy):
     """VLA-JEPA, whose network turns the instruction into tokens by itself."""
 
+    def network_inputs(self, observation: Observation) -> dict[str, np.ndarray]:
+        """Return the inputs, and the tokens of the whole prompt."""
+        model = self.network.model
+        seen = self.network._prepare_model_inputs(self._preprocess([observation]), training=False)
+        prompt = model.qwen.build_inputs(
+            images=seen["images"],
+            instructions=seen["instructions"],
+            action_prompt=model.replace_prompt,
+            embodied_prompt=model.embodied_replace_prompt,
+        )
+        tokens = prompt["input_ids"].cpu().numpy()
+        return super().network_inputs(observation) | {OBS_LANGUAGE_TOKENS: np.float32(tokens)}
+
     def pad_instructions(self, is_on: bool = True) -> None:
         qwen = self.network.model.qwen
         if not isinstance(qwen.build_inputs, FixedLengthPrompts):

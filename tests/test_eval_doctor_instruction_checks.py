@@ -92,3 +92,14 @@ def test_a_prompt_of_evo1_that_is_cut_is_named(tmp_path):
         assert error.level == "error"
         assert all(repr(each) in error.evidence for each in context.env.instructions)
         assert f"the network is given 'Pick up the red' of {told!r}" in warning.finding
+
+
+def test_a_prompt_of_vla_jepa_without_the_instruction_is_named(tmp_path):
+    template = "Infer the dynamics from {actions} and produce {e_actions}."
+    folder = save_small_checkpoint("vla_jepa", tmp_path / "vla_jepa", prompt_template=template)
+    config = make_config(SubjectConfig, checkpoint=str(folder), env="so101/pick_place_words")
+    with open_check_context(config) as context:
+        error, warning = problems_of(context, check_words)
+        assert error.level == "error"
+        assert all(repr(each) in error.evidence for each in context.env.instructions)
+        assert "the network is given '' of" in warning.finding

@@ -33,7 +33,7 @@ def check_words(context: CheckContext) -> Findings:
     n_tokens = f"{len(tokens)} tokens"
     hint = (
         "Compare max_length in policy_preprocessor.json with that of the training "
-        "(for evo1 max_text_length in config.json)."
+        "(in config.json for evo1 max_text_length, and for vla_jepa prompt_template)."
     )
     if same:
         yield fail(
