@@ -5,7 +5,7 @@ or for a path below the working directory. Here it is resolved relative to the c
 checkpoint can be moved and copied.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,9 @@ INNER_FOLDERS: Mapping[str, _Files] = {
     "vision_encoder_name": _CLIP,
     "text_encoder_name": _CLIP,
 }
+# Settings whose folder has a template of the prompt.
+_WITH_TEMPLATE = ("processor_name", "qwen_model_name")
+_SUFFIXES = (".json", ".safetensors", ".model")
 # Policy type → setting → the same, where a type reads other files than the rest.
 _OF_TYPE: Mapping[str, Mapping[str, _Files]] = {
     "evo1": {"vlm_model_name": (("config.json",), *_TOKENIZER)},
@@ -62,6 +65,24 @@ def resolve_inner_folders(folder: Path, settings: Mapping[str, Any]) -> dict[str
         if isinstance(name, str) and name and "/" not in name.removeprefix("./"):
             paths[setting] = str(_check(folder, setting, name, files))
     return paths
+
+
+def find_inner_files(folder: Path, settings: Iterable[Mapping[str, Any]]) -> set[Path]:
+    """Return the files of a number's concern in the folders inside a checkpoint.
+
+    Args:
+        settings: the content of its config.json, and the settings of each step of its processors.
+    """
+    files = set()
+    for each in settings:
+        for setting in INNER_FOLDERS.keys() & each.keys():
+            inner = (folder / str(each[setting])).resolve()
+            if not inner.is_dir() or not inner.is_relative_to(folder.resolve()):
+                continue
+            suffixes = _SUFFIXES + ((".jinja",) if setting in _WITH_TEMPLATE else ())
+            inside = folder / inner.relative_to(folder.resolve())
+            files |= {path for path in inside.iterdir() if path.suffix in suffixes}
+    return files
 
 
 def _check(folder: Path, setting: str, name: str, files: _Files) -> Path:

@@ -3,6 +3,7 @@
 lerobot's own `select_action` is an independent reference.
 """
 
+import hashlib
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from itertools import combinations
@@ -307,6 +308,28 @@ def test_a_moved_checkpoint_finds_the_folder_inside(policy_type, inner, file, mo
         plans.append(each.policy.predict([look(each, 0)], [episode_rng("t", 0)])[0])
     assert_array_equal(*plans)
     setup.env.close()
+
+
+@pytest.mark.parametrize(
+    ("policy_type", "inner", "files"),
+    [
+        ("smolvla", "vlm", {"config.json", "tokenizer.json"}),
+        ("eo1", "vlm", {"chat_template.jinja", "tokenizer.json"}),
+        ("evo1", "vlm", {"config.json", "tokenizer.json"}),
+        ("vla_jepa", "qwen", {"chat_template.jinja", "tokenizer.json"}),
+        ("multi_task_dit", "clip", {"model.safetensors", "tokenizer.json"}),
+    ],
+)
+def test_the_files_of_a_folder_inside_belong_to_the_checkpoint(
+    policy_type, inner, files, small_checkpoint, small_setup
+):
+    """`--resume` and a branch in the viewer compare these hashes."""
+    folder = small_checkpoint(policy_type)
+    hashes = small_setup(policy_type).policy.spec.files_sha256
+    assert "model.safetensors" in hashes
+    for file in files:
+        content = (folder / inner / file).read_bytes()
+        assert hashes[f"{inner}/{file}"] == hashlib.sha256(content).hexdigest()
 
 
 @each_inner_folder
