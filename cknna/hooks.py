@@ -3,6 +3,7 @@
 No forward pass is run for a hook, and a hook changes none: the plans are the same to the last bit.
 """
 
+import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -85,7 +86,7 @@ class FeatureHook:
         self.policy_type = policy.spec.type
         self.network = policy.network
         self.embedding: EmbeddingPoint = EMBEDDING_POINTS[self.policy_type]
-        own_paths = self.embedding.paths(self.network.config)
+        own_paths = self.embedding.paths(self.network)
         modules = {path: find_module(self.network, path) for path in own_paths}
         self.points = (
             HookPoint(EMBEDDING, modules, self.embedding.take, self._default_pool()),
@@ -253,10 +254,15 @@ class FeatureCapture:
         """
         mask = self._mask
         token_mask = self._hook.embedding.token_mask
-        if mask is None or token_mask is None or output.ndim != 3 or not token_mask.of_last_tokens:
+        if mask is None or token_mask is None or output.ndim != 3:
             return mask
-        n_before = max(0, output.shape[1] - mask.shape[1])
-        return torch.cat([mask.new_ones(len(mask), n_before), mask], dim=1)
+        n_tokens = output.shape[1]
+        if token_mask.goes_on:
+            return mask[:, :n_tokens]
+        if token_mask.of_last_tokens:
+            n_before = max(0, n_tokens - mask.shape[1])
+            return torch.cat([mask.new_ones(len(mask), n_before), mask], dim=1)
+        return mask
 
 
 def join_features(parts: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
@@ -273,10 +279,14 @@ def intercept_mask(
     """Call `on_mask` with the mask of real tokens whenever lerobot computes or passes it."""
     owner = network.get_submodule(token_mask.path)
     method = getattr(owner, token_mask.method)
+    signature = inspect.signature(method)
 
     def intercepted(*arguments, **named):
         result = method(*arguments, **named)
-        on_mask(token_mask.take(arguments, result))
+        mask = token_mask.take(signature.bind(*arguments, **named).arguments, result)
+        if token_mask.only_token is not None:
+            mask = mask == token_mask.only_token(network)
+        on_mask(mask)
         return result
 
     with mock.patch.object(owner, token_mask.method, intercepted):

@@ -83,7 +83,10 @@ def set_up(config: SubjectConfig) -> Setup:
     """
     config = name_policy(config)
     _check_counts(config)
-    if isinstance(config, EvalConfig):
+    # `whisker-serve` says itself what it serves.
+    is_known = config.policy.server is None or config.policy.wire is not None
+    if isinstance(config, EvalConfig) and is_known:
+        assert config.policy.name is not None
         check_batch(config.policy.name, config.batch)
     tasks = find_tasks(config)
     env_name = next(iter(tasks.values()))
@@ -95,6 +98,7 @@ def set_up(config: SubjectConfig) -> Setup:
             refuse_served_poses(policy.spec, env_name)
         _prepare_recording(config, policy)
         if isinstance(config, EvalConfig) and config.batch > 1:
+            check_batch(policy.spec.type, config.batch)
             assert isinstance(policy, BatchablePolicy)
             policy.pad_instructions()
         env_cameras = camera_names(env_name) if env is None else env.spec.camera_names

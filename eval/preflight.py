@@ -10,7 +10,7 @@ from policies.lerobot_types import LerobotType
 from policies.native.native_types import NATIVE_TYPES, NativeType
 from policies.plan_kinds import PlanKinds
 from policies.policy import PolicySpec
-from policies.registry import LEROBOT_TYPES, REMOTE_NAME, resolve_policy_name
+from policies.registry import LEROBOT_TYPES, REMOTE_NAME, resolve_alias
 from policies.training_record import TrainingRecord
 from sim.errors import WhiskerError
 from sim.registry import family_of
@@ -256,24 +256,24 @@ def _check_n_action_steps(
     )
 
 
-def check_batch(policy_name: str | None, n_rows: int) -> None:
+def check_batch(policy_type: str, n_rows: int) -> None:
     """Raise if plans should be made in batches for which the rows of one could change another.
 
     Args:
+        policy_type: as `PolicySpec.type` has it.
         n_rows: plans that one forward pass makes.
     """
-    if n_rows == 1 or policy_name is None:
+    if n_rows == 1:
         return
-    name = resolve_policy_name(policy_name)
     types: dict[str, LerobotType | NativeType] = {**LEROBOT_TYPES, **NATIVE_TYPES}
-    row = types.get(name)
+    row = types.get(resolve_alias(policy_type))
     alone = row.plans_alone if row is not None else "one that is not of lerobot"
-    if name == REMOTE_NAME:
+    if policy_type == REMOTE_NAME:
         alone = "one behind a server, which gets one observation at a time"
     if alone:
         batched = [name for name, row in types.items() if not row.plans_alone]
         raise WhiskerError(
-            f"--batch {n_rows} of policy {name!r}",
+            f"--batch {n_rows} of policy {policy_type!r}",
             expected=f"a policy that plans for several episodes at once: {', '.join(batched)}",
             got=alone,
             hint="Leave --batch out.",

@@ -18,6 +18,7 @@ from policies.checkpoint_reading import (
     read_steps,
     settings_of,
 )
+from policies.inner_folders import find_inner_files
 from policies.lean_lerobot import lean_lerobot
 from policies.lerobot_types import LEROBOT_TYPES
 from policies.normalisation import load_normalisation
@@ -177,10 +178,14 @@ def save_training_env(folder: Path, spec: EnvSpec) -> None:
 
 
 def compute_fingerprint(folder: Path) -> dict[str, str]:
-    """Return file name → SHA-256, for every file of the checkpoint."""
-    inside = (*folder.iterdir(), *(folder / "vlm").glob("*.json"))
-    files = sorted(path for path in inside if path.suffix in (".json", ".safetensors"))
-    return {path.relative_to(folder).as_posix(): compute_sha256(path) for path in files}
+    """Return file name → SHA-256, for every file of the checkpoint and of the folders inside."""
+    settings = [read_config(folder)]
+    for name in PROCESSOR_FILES:
+        if (folder / name).is_file():  # a checkpoint in the old format has none
+            settings += map(settings_of, read_steps(folder / name))
+    files = {path for path in folder.iterdir() if path.suffix in (".json", ".safetensors")}
+    files |= find_inner_files(folder, settings)
+    return {path.relative_to(folder).as_posix(): compute_sha256(path) for path in sorted(files)}
 
 
 def compute_sha256(path: Path) -> str:

@@ -107,6 +107,22 @@ def check_safetensors(path: Path) -> list[str]:
         ) from error
 
 
+def read_shape(path: Path, tensor: str) -> tuple[int, ...]:
+    """Return the shape of a tensor in a file, without reading its values.
+
+    Raises:
+        WhiskerError: the file is absent or damaged, or has no such tensor.
+    """
+    if tensor not in check_safetensors(path):
+        raise WhiskerError(
+            f"checkpoint file {str(path)!r}",
+            expected=f"the tensor {tensor!r}, which belongs to its config.json",
+            got="none",
+        )
+    with safe_open(path, framework="numpy") as file:
+        return tuple(file.get_slice(tensor).get_shape())
+
+
 def check_present(path: Path, hint: str) -> str:
     """Raise unless a file exists and is not a Git LFS pointer. Return its name for messages."""
     subject = f"checkpoint file {str(path)!r}"

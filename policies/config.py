@@ -11,8 +11,8 @@ class PolicyConfig:
     """Names a policy and the device that it runs on.
 
     Attributes:
-        name: act, smolvla, pi0, pi05, pi0_fast, xvla, groot, diffusion, multi_task_dit, vqbet,
-            tdmpc, sac, open_pi_zero or spatialvla; or
+        name: act, smolvla, pi0, pi05, pi0_fast, xvla, groot, eo1, evo1, vla_jepa, diffusion,
+            multi_task_dit, vqbet, tdmpc, sac, open_pi_zero or spatialvla; or
             without a checkpoint: zero and random (lower bounds), scripted (the expert, an upper
             bound), replay (with --demos); remote (behind --server). Or one of your own:
             my_package.my_module:factory, or an entry point of the group whisker.policies. Default:

@@ -7,7 +7,7 @@ Pi family's `paligemma_with_expert` and `language_model`, xvla's `model`, groot'
 `action_head`); the modules of this table are called as modules. All rows are of lerobot 0.6.1.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from operator import itemgetter
 from typing import Any, Literal
@@ -22,14 +22,19 @@ class TokenMask:
     Attributes:
         path: submodule name of the object that has the method; "" is the policy itself.
         method: name of the method, which is called once before the embedding is computed.
-        take: returns the mask `(B, tokens)` from the method's arguments and its result.
+        take: returns the mask `(B, tokens)` from the method's arguments, by name, and its result.
         of_last_tokens: the mask covers only the last tokens; all tokens before them are real.
+        goes_on: the mask also covers tokens after those of the embedding.
+        only_token: returns the id of the only token that counts, given the network. What `take`
+            returns are then token ids. None: it returns a mask.
     """
 
     path: str
     method: str
-    take: Callable[[tuple, Any], Any]
+    take: Callable[[Mapping[str, Any], Any], Any]
     of_last_tokens: bool = False
+    goes_on: bool = False
+    only_token: Callable[[Any], int] | None = None
 
 
 @dataclass(frozen=True)
@@ -37,8 +42,8 @@ class EmbeddingPoint:
     """Describes the condition embedding of one policy type.
 
     Attributes:
-        paths: returns the submodule names for `get_submodule`, given the policy's config: a single
-            name, or one per camera.
+        paths: returns the submodule names for `get_submodule`, given the network: a single name, or
+            one per camera.
         layout: of the tensor: "map" `(B, channels, h, w)`, "tokens" `(B, tokens, D)`, "vector"
             `(B, D)`, where B may be a batch times observation steps times cameras.
         pooling: the operation that reduces it to one vector.
@@ -73,7 +78,7 @@ TOKENS_FIRST: dict[str, tuple[str, ...]] = {"act": ("model.encoder", "model.deco
 
 
 def _always(path: str) -> Callable[[Any], tuple[str, ...]]:
-    return lambda config: (path,)
+    return lambda network: (path,)
 
 
 def _diffusion_encoders(config: Any) -> tuple[str, ...]:
@@ -88,6 +93,12 @@ def _clip_encoders(config: Any) -> tuple[str, ...]:
     if not config.use_separate_rgb_encoder_per_camera:
         return (encoders,)
     return tuple(f"{encoders}s.{i}" for i in range(len(config.image_features)))
+
+
+def _last_qwen_layer(network: Any) -> tuple[str, ...]:
+    # The actions see its output before the final norm.
+    layers = "model.qwen.model.model.language_model.layers"
+    return (f"{layers}.{len(network.get_submodule(layers)) - 1}",)
 
 
 _SPACE = "mean over space, cameras concatenated"
@@ -111,7 +122,7 @@ EMBEDDING_POINTS: dict[str, EmbeddingPoint] = {
         meaning=_IMAGES,
     ),
     "diffusion": EmbeddingPoint(
-        paths=_diffusion_encoders,
+        paths=lambda network: _diffusion_encoders(network.config),
         fires=lambda config: len(_diffusion_encoders(config)),
         layout="vector",
         pooling=_CONCATENATED,
@@ -119,7 +130,7 @@ EMBEDDING_POINTS: dict[str, EmbeddingPoint] = {
         meaning=_IMAGES,
     ),
     "multi_task_dit": EmbeddingPoint(
-        paths=_clip_encoders,
+        paths=lambda network: _clip_encoders(network.config),
         fires=lambda config: len(_clip_encoders(config)),
         layout="map",
         pooling=_CONCATENATED,
@@ -206,7 +217,7 @@ EMBEDDING_POINTS: dict[str, EmbeddingPoint] = {
         token_mask=TokenMask(
             "",
             "_build_model_inputs",
-            lambda arguments, result: arguments[0]["observation.language.attention_mask"],
+            lambda arguments, result: arguments["batch"]["observation.language.attention_mask"],
             of_last_tokens=True,
         ),
     ),
@@ -223,10 +234,53 @@ EMBEDDING_POINTS: dict[str, EmbeddingPoint] = {
             lambda arguments, result: result["backbone_attention_mask"],
         ),
     ),
+    "eo1": EmbeddingPoint(
+        paths=_always("model.vlm_backbone.model.language_model.norm"),
+        fires=None,
+        layout="tokens",
+        pooling=_TOKENS,
+        mask="attention_mask of the processor; one token holds the state",
+        source="eo1/modeling_eo1.py, EO1VisionFlowMatchingModel.sample_actions: the prefill",
+        meaning=_IMAGES_TEXT_STATE,
+        token_mask=TokenMask(
+            "model.vlm_backbone.model",
+            "get_rope_index",
+            lambda arguments, result: arguments["attention_mask"],
+            goes_on=True,
+        ),
+    ),
+    "evo1": EmbeddingPoint(
+        # What it returns is the last of the hidden states, which the action head attends to.
+        paths=_always("model.embedder.model.language_model.norm"),
+        layout="tokens",
+        pooling=_TOKENS,
+        mask="result of model.embedder._mask_absent_image_tokens; no token holds the state",
+        source="evo1/internvl3_embedder.py, InternVL3Embedder._forward_vlm",
+        meaning=_IMAGES_TEXT,
+        token_mask=TokenMask(
+            "model.embedder",
+            "_mask_absent_image_tokens",
+            lambda arguments, result: result,
+        ),
+    ),
+    "vla_jepa": EmbeddingPoint(
+        paths=_last_qwen_layer,
+        layout="tokens",
+        pooling="mean over the embodied action tokens",
+        mask="the embodied action tokens: the actions see no others",
+        source="vla_jepa/modeling_vla_jepa.py, VLAJEPAModel._encode_qwen",
+        meaning=_IMAGES_TEXT,
+        token_mask=TokenMask(
+            "model.qwen",
+            "build_inputs",
+            lambda arguments, result: result["input_ids"],
+            only_token=lambda network: network.model.embodied_action_token_id,
+        ),
+    ),
     "open_pi_zero": EmbeddingPoint(
         # Its prefix has no final norm, and its last layer gives keys and values only. This is what
         # the actions see last of it: the normalised input of that layer.
-        paths=lambda config: (f"prefix.layers.{config.n_layers - 1}.input_layernorm",),
+        paths=lambda network: (f"prefix.layers.{network.config.n_layers - 1}.input_layernorm",),
         layout="tokens",
         pooling=_TOKENS,
         mask="second result of embed_prefix; no token holds the state",

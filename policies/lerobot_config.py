@@ -10,9 +10,11 @@ from pathlib import Path
 from draccus.utils import DraccusException
 from lerobot.configs.policies import PreTrainedConfig
 
+from policies.checkpoint_files import WEIGHTS_FILE
 from policies.checkpoint_lookup import CONFIG_FILE
 from policies.checkpoint_reading import read_config
 from policies.inner_folders import resolve_inner_folders
+from policies.lean_vla_jepa import without_world_model
 from policies.lerobot_errors import describe_error
 from policies.lerobot_types import Settings
 from sim.errors import WhiskerError, WhiskerWarning
@@ -42,10 +44,14 @@ def load_config(folder: Path, device: str) -> PreTrainedConfig:
     settings = {key: value for key, value in content.items() if key not in unknown}
     # lerobot warns at length if the device of the training is not available here.
     settings["device"] = device
+    # lerobot-eval sets it too. Without it, EO-1 first loads the weights of its base.
+    settings["pretrained_path"] = str(folder)
     settings |= resolve_inner_folders(folder, settings)
     if "pretrained_backbone_weights" in settings:
         # These need a download, and the checkpoint's own weights replace them.
         settings["pretrained_backbone_weights"] = None
+    if policy_type == "vla_jepa":
+        settings |= without_world_model(settings, folder / WEIGHTS_FILE)
     if "compile_model" in settings:
         # A compiled graph would draw its noise from a generator that no episode owns.
         settings["compile_model"] = False

@@ -51,7 +51,7 @@ def find_names(settings: Settings) -> dict[str, str]:
     """Return setting → value, for the settings that name a path or something on the hub."""
     names = {}
     for setting, value in settings.items():
-        if setting.endswith(("_name", "_path")) and isinstance(value, str):
+        if setting.endswith(("_name", "_path")) and isinstance(value, str) and value:
             names[setting] = value
     return names
 

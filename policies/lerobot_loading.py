@@ -1,5 +1,6 @@
 """Load a lerobot checkpoint with its processors, and report faults that lerobot does not."""
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from lerobot.policies.pretrained import PreTrainedPolicy
 from lerobot.processor import PolicyProcessorPipeline, ProcessorStepRegistry
 from lerobot.utils.constants import OBS_STATE
 
-from policies import lerobot_policy
+from policies import flow_policies, lerobot_policy
 from policies.checkpoint_files import Checkpoint, compute_fingerprint
 from policies.checkpoint_reading import (
     find_settings,
@@ -24,7 +25,7 @@ from policies.lerobot_config import load_config
 from policies.lerobot_errors import explained_processors
 from policies.lerobot_policy import LerobotPolicy, TemporalEnsemblePolicy
 from policies.lerobot_types import LEROBOT_TYPES, camera_of_feature
-from policies.lerobot_weights import load_network
+from policies.lerobot_weights import load_network, silenced
 from policies.normalisation import load_normalisation
 from policies.plan_kinds import read_plan_kinds
 from policies.policy import PolicySpec
@@ -62,7 +63,8 @@ def load_lerobot_policy(checkpoint: Checkpoint, device: str) -> LerobotPolicy:
     if row.cuts_plan:
         # Keep the whole plan: it is drawn, and `--n-action-steps` may use more of it.
         config.n_action_steps = spec.chunk_size
-    policy_class: type[LerobotPolicy] = getattr(lerobot_policy, row.wrapper)
+    wrappers = lerobot_policy if row.denoising is None else flow_policies
+    policy_class: type[LerobotPolicy] = getattr(wrappers, row.wrapper)
     if getattr(config, "temporal_ensemble_coeff", None) is not None:
         policy_class = TemporalEnsemblePolicy
     return policy_class(
@@ -120,13 +122,21 @@ def _load_processors(
         before["rename_observations_processor"] = {"rename_map": {}}
     all_steps = read_all_steps(folder)
     _register_steps(config.type, all_steps)
-    with explained_processors(source, [vars(config), *map(settings_of, all_steps)]):
+    # lerobot passes the sizes of EO-1's images in an older way, and transformers would say so at
+    # every plan.
+    logging.getLogger("transformers.processing_utils").addFilter(_is_news)
+    settings = [vars(config), *map(settings_of, all_steps)]
+    with explained_processors(source, settings), silenced():
         return make_pre_post_processors(
             config,
             pretrained_path=str(folder),
             preprocessor_overrides=before,
             postprocessor_overrides=after,
         )
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    return not record.getMessage().startswith("Kwargs passed to `processor.__call__`")
 
 
 def _register_steps(policy_type: str, steps: Sequence[dict]) -> None:
@@ -182,7 +192,9 @@ def _make_spec(
     for camera, key in image_keys.items():
         _, height, width = config.input_features[key].shape
         image_sizes[camera] = (height, width)
-    action_dim = config.action_feature.shape[0]
+    # EVO1 may cut its plans to fewer numbers than its config calls the action.
+    cut_dim = getattr(config, "postprocess_action_dim", None)
+    action_dim = cut_dim or config.action_feature.shape[0]
     if getattr(config, "num_discrete_actions", None) is not None:
         # The Gaussian actor has a discrete gripper besides what its config calls the action.
         action_dim += 1
@@ -214,11 +226,12 @@ def _make_spec(
 def _state_width(config: PreTrainedConfig, folder: Path) -> int | None:
     """Return the width of the state, which is that of its statistics.
 
-    Some configs declare the width to which the network pads.
+    Some configs declare the width to which the network pads. VLA-JEPA reads the state even if its
+    features do not list it.
     """
     state = config.robot_state_feature
     if state is None:
-        return None
+        return getattr(config, "state_dim", None)
     widths = [state.shape[0]]
     statistics = load_normalisation(folder).state
     if statistics is not None:

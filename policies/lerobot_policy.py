@@ -1,9 +1,8 @@
 """Lerobot checkpoints behind the `Policy` contract: one class per way of planning."""
 
-import inspect
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 
 import numpy as np
@@ -12,10 +11,14 @@ from lerobot.policies.act.modeling_act import ACTTemporalEnsembler
 from lerobot.policies.pretrained import PreTrainedPolicy
 from lerobot.policies.utils import populate_queues
 from lerobot.processor import PolicyProcessorPipeline
-from lerobot.utils.constants import ACTION, OBS_IMAGE, OBS_IMAGES, OBS_STATE
+from lerobot.utils.constants import (
+    ACTION,
+    OBS_IMAGE,
+    OBS_IMAGES,
+    OBS_STATE,
+)
 
 from policies.action_chunk import ActionChunk
-from policies.lerobot_types import LEROBOT_TYPES
 from policies.normalisation import Normalisation, find_out_of_range_inputs
 from policies.policy import EpisodeMemory, Generators, Memories, PolicySpec, WeightsAudit
 from policies.random_draws import PerRowSeededRandom
@@ -23,15 +26,16 @@ from policies.weights_audit import audit_weights
 from sim.observation import Observation
 
 # The plans of a batch, and their intermediate plans, oldest first.
-type _Plans = tuple[torch.Tensor, list[torch.Tensor]]
+type Plans = tuple[torch.Tensor, list[torch.Tensor]]
 
 
 class LerobotPolicy:
     """Runs observations through the checkpoint's own preprocessor, network and postprocessor.
 
     Its `_plan` serves the types whose `predict_action_chunk` depends only on the batch (act,
-    smolvla, pi0, pi05, pi0_fast, xvla, groot); the other types override it. lerobot's action queues
-    are never used, because the remaining actions of a plan belong to the episode.
+    smolvla, pi0, pi05, pi0_fast, xvla, groot, eo1, evo1, vla_jepa); the other types override it.
+    lerobot's action queues are never used, because the remaining actions of a plan belong to the
+    episode.
 
     Attributes:
         network: the loaded module, also for hooks.
@@ -62,6 +66,7 @@ class LerobotPolicy:
         self._postprocessor = postprocessor
         self._image_keys = image_keys
         self._normalisation = normalisation
+        self._own_padding: dict[int, str] = {}  # index of a step → as the checkpoint has it
 
     def reset(self) -> EpisodeMemory:
         self.network.reset()
@@ -90,12 +95,13 @@ class LerobotPolicy:
         self.spec.check_can_sample()
         return self._sample_others(memory, rngs)
 
-    def pad_instructions(self) -> None:
+    def pad_instructions(self, is_on: bool = True) -> None:
         from lerobot.processor import TokenizerProcessorStep  # it imports transformers
 
-        for step in self._preprocessor.steps:
+        for index, step in enumerate(self._preprocessor.steps):
             if isinstance(step, TokenizerProcessorStep):
-                step.padding = "max_length"
+                own = self._own_padding.setdefault(index, step.padding)
+                step.padding = "max_length" if is_on else own
 
     @torch.inference_mode()
     def network_inputs(self, observation: Observation) -> dict[str, np.ndarray]:
@@ -127,7 +133,7 @@ class LerobotPolicy:
         batch = self._preprocess([memory.present for memory in memories])
         return self.network.predict_action_chunk(batch)
 
-    def _plan_with_intermediate_plans(self, memories: Memories) -> _Plans:
+    def _plan_with_intermediate_plans(self, memories: Memories) -> Plans:
         """Return the plans and their intermediate plans, oldest first and of the same shape."""
         return self._plan(memories), []
 
@@ -201,65 +207,6 @@ class ActPolicy(LerobotPolicy):
             hook.remove()
 
 
-class FlowPolicy(LerobotPolicy):
-    """Denoises a chunk of pure noise into a plan; an intermediate plan is the chunk before a step.
-
-    Intermediate plans are postprocessed like the plan: where that clips actions to a range (GR00T),
-    it clips the noise too.
-    """
-
-    def _plan_with_intermediate_plans(self, memories: Memories) -> _Plans:
-        with self._recorded_denoising() as chunks:
-            plan = self._plan(memories)
-        _, horizon, action_dim = plan.shape
-        return plan, [self._finish(chunk)[:, :horizon, :action_dim] for chunk in chunks]
-
-    @contextmanager
-    def _recorded_denoising(self) -> Iterator[list[torch.Tensor]]:
-        """Record the argument of each call of `LerobotType.denoising` in lerobot's loop."""
-        denoising = LEROBOT_TYPES[self.spec.type].denoising
-        assert denoising is not None
-        path, method_name, argument = denoising
-        module = self.network.get_submodule(path)
-        method = getattr(module, method_name)
-        signature = inspect.signature(method)
-        chunks: list[torch.Tensor] = []
-
-        def record(*args, **kwargs):
-            arguments = signature.bind(*args, **kwargs).arguments
-            chunks.append(arguments[argument].clone())
-            return method(*args, **kwargs)
-
-        setattr(module, method_name, record)
-        try:
-            yield chunks
-        finally:
-            delattr(module, method_name)
-
-    def _finish(self, chunk: torch.Tensor) -> torch.Tensor:
-        """Apply the type's own conversion of the last step's result, except for cutting it to size.
-
-        The chunk may be changed in place.
-        """
-        return chunk
-
-
-class SmolVLAPolicy(FlowPolicy):
-    """SmolVLA, including checkpoints trained with the conventions of Pi0's Aloha."""
-
-    def _finish(self, chunk: torch.Tensor) -> torch.Tensor:
-        if not self.network.config.adapt_to_pi_aloha:
-            return chunk
-        return self.network._pi_aloha_encode_actions(chunk)
-
-
-class XVLAPolicy(FlowPolicy):
-    """X-VLA, whose action space converts the network's output to actions."""
-
-    def _finish(self, chunk: torch.Tensor) -> torch.Tensor:
-        return self.network.model.action_space.postprocess(chunk)
-
-
 class TemporalEnsemblePolicy(LerobotPolicy):
     """ACT that predicts at every step and averages what its past chunks planned for that step.
 
@@ -270,7 +217,7 @@ class TemporalEnsemblePolicy(LerobotPolicy):
     def _plan(self, memories: Memories) -> torch.Tensor:
         return self._plan_with_intermediate_plans(memories)[0]
 
-    def _plan_with_intermediate_plans(self, memories: Memories) -> _Plans:
+    def _plan_with_intermediate_plans(self, memories: Memories) -> Plans:
         chunk = super()._plan(memories)
         plans = []
         for memory, row in zip(memories, chunk, strict=True):

@@ -68,7 +68,8 @@ class LerobotType:
         shipped: the checkpoint that `--policy <type>` loads in the SO-101 scenes that it was
             trained in.
         published: the checkpoint that `--policy <type>` loads elsewhere; None if there is none.
-        wrapper: the class in `policies.lerobot_policy` that plans with the type.
+        wrapper: the class that plans with the type, in `policies.flow_policies` for those with
+            `denoising`, and in `policies.lerobot_policy` for all others.
         steps: reads the lengths of a plan from the loaded policy.
         declares_chunk_size: config.json has the length of a plan as `chunk_size`.
         cuts_plan: lerobot cuts the plan to the `n_action_steps` of the config.
@@ -93,6 +94,8 @@ class LerobotType:
             releases saved.
         code_fields: field of its config → default, for fields that name a repository which lerobot
             loads with `trust_remote_code=True`.
+        backbone_loader: the class, by its name in lerobot's module, whose `from_pretrained` loads a
+            backbone with weights that the checkpoint has too; "" if there is none.
         was_replaced: lerobot 0.4 gave the type another network, which older weights do not fit.
         plans_alone: why its plans are not made in a batch with those of other episodes
             (`policies.batched_forwards`); "" if they can be.
@@ -118,11 +121,13 @@ class LerobotType:
     takes_raw_numbers: bool = False
     training_modules: tuple[str, ...] = ()
     code_fields: Mapping[str, str | None] = field(default_factory=dict)
+    backbone_loader: str = ""
     was_replaced: bool = False
     plans_alone: str = ""
 
 
 _DENOISE_STEP = DenoisingStep("model", "denoise_step", "x_t")
+_PADS_TO_LONGEST = "one that pads each instruction to the longest of its batch"
 
 # The keys are lerobot's own names, as in its configs.
 LEROBOT_TYPES: dict[str, LerobotType] = {
@@ -194,7 +199,25 @@ LEROBOT_TYPES: dict[str, LerobotType] = {
         draws=True,
         denoising=DenoisingStep("_groot_model.action_head.action_encoder", "forward", "actions"),
         code_fields={"base_model_path": "nvidia/GR00T-N1.7-3B"},
-        plans_alone="one that pads each instruction to the longest of its batch",
+        plans_alone=_PADS_TO_LONGEST,
+    ),
+    "eo1": LerobotType(
+        wrapper="FlowPolicy",
+        declares_chunk_size=True,
+        reads_instruction=True,
+        draws=True,
+        denoising=DenoisingStep("model", "embed_suffix", "noisy_actions"),
+        denoising_steps=("", "num_denoise_steps"),
+        plans_alone=_PADS_TO_LONGEST,
+    ),
+    "evo1": LerobotType(
+        wrapper="Evo1Policy",
+        declares_chunk_size=True,
+        reads_instruction=True,
+        draws=True,
+        denoising=DenoisingStep("model.action_head", "_project_actions", "action_seq"),
+        denoising_steps=("model.action_head", "num_inference_timesteps"),
+        backbone_loader="lerobot.policies.evo1.internvl3_embedder.AutoModel",
     ),
     "diffusion": LerobotType(
         wrapper="HistoryPolicy",
@@ -215,6 +238,19 @@ LEROBOT_TYPES: dict[str, LerobotType] = {
         looks_back=True,
         draws=True,
         has_fixed_image_size=True,
+    ),
+    "vla_jepa": LerobotType(
+        wrapper="VLAJEPAPolicy",
+        published="lerobot/VLA-JEPA-LIBERO",
+        declares_chunk_size=True,
+        reads_instruction=True,
+        draws=True,
+        denoising=DenoisingStep("model.action_model", "_build_inputs", "actions"),
+        backbone_loader=(
+            "lerobot.policies.vla_jepa.qwen_interface.Qwen3VLForConditionalGeneration"
+        ),
+        denoising_steps=("model.action_model", "num_inference_timesteps"),
+        training_modules=("model.video_encoder.", "model.video_predictor."),
     ),
     "vqbet": LerobotType(
         wrapper="HistoryPolicy",

@@ -9,8 +9,12 @@ import io
 import logging
 import sys
 from collections.abc import Iterator
+from functools import partial
+from importlib import import_module
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
+from unittest import mock
 
 import torch
 from lerobot.configs.policies import PreTrainedConfig
@@ -33,7 +37,12 @@ def load_network(config: PreTrainedConfig, folder: Path) -> PreTrainedPolicy:
     """
     policy_class = get_policy_class(config.type)
     try:
-        with _silenced(), _recorded_load(policy_class) as load, skip_weight_init():
+        with (
+            silenced(),
+            _recorded_load(policy_class) as load,
+            skip_weight_init(),
+            _skip_backbone_weights(config.type),
+        ):
             policy = policy_class.from_pretrained(folder, config=config, strict=False)
     except (RuntimeError, ValueError, KeyError, OSError, ImportError) as error:
         if load.result or load.error:
@@ -86,6 +95,50 @@ def skip_weight_init() -> Iterator[None]:
         yield
 
 
+@contextlib.contextmanager
+def _skip_backbone_weights(policy_type: str) -> Iterator[None]:
+    """Let lerobot make a backbone from its configuration, without weights of its own.
+
+    This is safe for the same reason: the checkpoint's weights replace all of them. Otherwise they
+    would be downloaded, and read, for nothing.
+    """
+    place = LEROBOT_TYPES[policy_type].backbone_loader
+    if not place:
+        yield
+        return
+    module, _, name = place.rpartition(".")
+    loader = getattr(import_module(module), name)
+    builder = SimpleNamespace(from_pretrained=partial(_make_backbone, loader))
+    with mock.patch(place, builder):
+        yield
+
+
+def _make_backbone(
+    loader: Any,
+    name: str,
+    *,
+    torch_dtype: torch.dtype,
+    low_cpu_mem_usage: bool = False,
+    attn_implementation: str | None = None,
+    **hub_options: Any,
+) -> torch.nn.Module:
+    """Return what a class of transformers makes of a model's configuration.
+
+    Args:
+        name: a folder or a hub id.
+        low_cpu_mem_usage: how weights would be read.
+        hub_options: for the download of the configuration.
+    """
+    from transformers import AutoConfig
+
+    del low_cpu_mem_usage
+    config = AutoConfig.from_pretrained(name, dtype=torch_dtype, **hub_options)
+    options = {"attn_implementation": attn_implementation} if attn_implementation else {}
+    # A class for several models has `from_config`, that of one model has the other.
+    make = getattr(loader, "from_config", None) or loader._from_config
+    return make(config, **options)
+
+
 def _optional_modules(policy_type: str, folder: Path) -> tuple[str, ...]:
     """Return prefixes of the names of weights that a file may have besides the network's own."""
     statistics = STATISTICS_MODULES if has_statistics_in_weights(folder) else ()
@@ -93,7 +146,7 @@ def _optional_modules(policy_type: str, folder: Path) -> tuple[str, ...]:
 
 
 @contextlib.contextmanager
-def _silenced() -> Iterator[None]:
+def silenced() -> Iterator[None]:
     """Suppress lerobot's output while it loads; the checks here report what matters.
 
     On a console that cannot print lerobot's check marks, some types would otherwise go on with
@@ -145,12 +198,18 @@ def _not_made(
 
     transformers does not say which of them it looked for.
     """
-    names = ", ".join(find_names(vars(config)).values())
+    names = find_names(vars(config)).values()
+    listed = ", ".join(names)
+    expected = f"all that its config.json names ({listed}), here or in the cache"
+    hint = "Offline, name local folders."
+    if names and all(Path(name).is_dir() for name in names):
+        expected = f"a config.json that lerobot can make it of, with {listed}"
+        hint = ""
     return WhiskerError(
         f"checkpoint {str(folder)!r}, network",
-        expected=f"all that its config.json names ({names}), here or in the cache",
+        expected=expected,
         got=describe_error(error),
-        hint="Offline, name local folders.",
+        hint=hint,
     )
 
 

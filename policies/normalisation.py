@@ -1,9 +1,11 @@
 """Read the statistics by which a checkpoint normalises, from its files and without lerobot."""
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -160,10 +162,11 @@ def load_normalisation(folder: Path) -> Normalisation:
         WhiskerError: statistics are missing, not finite or contradictory, or a relative step has no
             counterpart.
     """
-    before = _load_features(folder, "preprocessor", "normalizer_processor")
-    after = _load_features(folder, "postprocessor", "unnormalizer_processor")
-    inputs = {key: stats for key, stats in before.items() if stats.kind != "ACTION"}
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    widths = _read_widths(config)
+    before = _load_features(folder, "preprocessor", "normalizer_processor", widths)
+    after = _load_features(folder, "postprocessor", "unnormalizer_processor", widths)
+    inputs = {key: stats for key, stats in before.items() if stats.kind != "ACTION"}
     return Normalisation(
         inputs=inputs,
         trained_action=before.get("action"),
@@ -193,8 +196,29 @@ def find_out_of_range_inputs(
     return out_of_range
 
 
-def _load_features(folder: Path, part: str, step_name: str) -> dict[str, FeatureStats]:
-    """Return key → statistics, for every feature of a processor's normaliser step."""
+def _read_widths(config: Mapping[str, Any]) -> dict[str, int]:
+    """Return key → width, for the features whose statistics EVO1 pads to that of its network."""
+    if config["type"] != "evo1":
+        return {}
+    features = (config.get("input_features") or {}) | (config.get("output_features") or {})
+    widths = {}
+    for key, feature in features.items():
+        if feature["type"] != "VISUAL" and feature.get("shape"):
+            widths[key] = math.prod(feature["shape"])
+    return widths
+
+
+def _load_features(
+    folder: Path,
+    part: str,
+    step_name: str,
+    widths: Mapping[str, int],
+) -> dict[str, FeatureStats]:
+    """Return key → statistics, for every feature of a processor's normaliser step.
+
+    Args:
+        widths: key → numbers that count, for features whose statistics are padded.
+    """
     steps = read_processor_steps(folder, part)
     named = (step for step in steps if step["registry_name"] == step_name)
     step = next(named, {})
@@ -206,6 +230,7 @@ def _load_features(folder: Path, part: str, step_name: str) -> dict[str, Feature
         kind = feature["type"]
         mode = settings.get("norm_map", {}).get(kind, "IDENTITY")
         values = _statistics_of(key, tensors)
+        values = {name: value[: widths.get(key)] for name, value in values.items()}
         if values and mode in MODE_STATISTICS:
             _check_values(f"checkpoint file {str(file)!r}, {key!r}", mode, values)
         # Statistics that the mode does not use may be infinite; they are left out.

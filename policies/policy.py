@@ -236,8 +236,12 @@ class IntermediatePlanPolicy(Policy, Protocol):
 class BatchablePolicy(Policy, Protocol):
     """A policy that can plan for several episodes in one forward pass."""
 
-    def pad_instructions(self) -> None:
-        """Give all instructions one length from now on, so that batches of them have one shape."""
+    def pad_instructions(self, is_on: bool = True) -> None:
+        """Give all instructions one length from now on, so that batches of them have one shape.
+
+        Args:
+            is_on: False goes back to the lengths of before.
+        """
 
 
 @runtime_checkable

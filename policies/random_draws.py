@@ -50,7 +50,16 @@ class PerRowSeededRandom(TorchFunctionMode):
         return torch.cat([draw(part, generator) for generator in self._generators])
 
 
-def _randn(mode: PerRowSeededRandom, *size, dtype=None, device=None, **kwargs):
+def _randn(mode: PerRowSeededRandom, *size, **kwargs):
+    return _draw_shape(mode, torch.randn, *size, **kwargs)
+
+
+def _rand(mode: PerRowSeededRandom, *size, **kwargs):
+    return _draw_shape(mode, torch.rand, *size, **kwargs)
+
+
+def _draw_shape(mode: PerRowSeededRandom, random, *size, dtype=None, device=None, **kwargs):
+    """Return what `torch.randn` or `torch.rand` draws; they take the same arguments."""
     if "size" in kwargs:
         shape = kwargs["size"]
     elif isinstance(size[0], int):
@@ -59,7 +68,7 @@ def _randn(mode: PerRowSeededRandom, *size, dtype=None, device=None, **kwargs):
         shape = size[0]
 
     def draw(part, generator):
-        return torch.randn(part, generator=generator, dtype=dtype)
+        return random(part, generator=generator, dtype=dtype)
 
     return mode.fill(shape, draw).to(device)
 
@@ -141,6 +150,7 @@ def _refuse(name: str) -> Callable:
 _DRAWS: dict[Callable, Callable] = {
     torch.randn: _randn,
     torch.randn_like: _randn_like,
+    torch.rand: _rand,
     torch.normal: _normal,
     torch.Tensor.normal_: _normal_,
     torch.multinomial: _multinomial,
@@ -149,7 +159,7 @@ _DRAWS: dict[Callable, Callable] = {
     torch.nn.functional.dropout: _dropout,
 }
 # No policy uses these functions. One that begins to must not draw unseeded numbers unnoticed.
-_REFUSED_FUNCTIONS = ("rand", "rand_like", "randint_like", "randperm", "bernoulli")
+_REFUSED_FUNCTIONS = ("rand_like", "randint_like", "randperm", "bernoulli")
 _REFUSED_METHODS = (
     "uniform_",
     "bernoulli",

@@ -11,13 +11,10 @@ from sim.errors import WhiskerError
 
 # The reason completes the sentence "got one that ...".
 UNSUPPORTED_TYPES: Mapping[str, str] = {
-    "eo1": "loads the processor of Qwen2.5-VL from the hub besides the checkpoint",
-    "evo1": "loads the tokenizer and the weights of InternVL3 from the hub before its own",
     "fastwam": "loads the tokenizer of a text encoder from the hub besides the checkpoint",
     "lingbot_va": "loads an image encoder and a text encoder of 11 GB from another repository, and "
     "keeps one video memory for all episodes",
     "molmoact2": "loads a whole MolmoAct2 from another repository before its own weights",
-    "vla_jepa": "loads Qwen3-VL and V-JEPA 2 from the hub before its own weights",
     "wall_x": "needs the packages torchdiffeq and qwen-vl-utils, and loads Qwen2.5-VL from "
     "another repository",
 }

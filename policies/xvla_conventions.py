@@ -75,7 +75,7 @@ def refuse_served_poses(policy: PolicySpec, env_name: str) -> None:
 
 def adopt_poses(policy: HookablePolicy, adapters: Adapters) -> HookablePolicy:
     """Return a loaded X-VLA that plans poses (`plans_poses`), with lerobot's processors for it."""
-    from policies.lerobot_policy import XVLAPolicy
+    from policies.flow_policies import XVLAPolicy
     from policies.xvla_libero import XVLALiberoPolicy
 
     assert isinstance(policy, XVLAPolicy)

@@ -24,7 +24,7 @@ from lerobot.policies.xvla.processor_xvla import (
 from lerobot.processor.converters import create_transition
 
 from policies.adapters import Adapters
-from policies.lerobot_policy import XVLAPolicy
+from policies.flow_policies import XVLAPolicy
 from sim.errors import WhiskerError
 from sim.observation import Observation
 

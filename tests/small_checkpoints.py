@@ -14,6 +14,7 @@ from unittest.mock import patch
 
 import numpy as np
 import torch
+from lerobot.configs.policies import PreTrainedConfig
 from lerobot.configs.types import FeatureType, NormalizationMode, PolicyFeature
 from lerobot.policies.factory import get_policy_class, make_policy_config, make_pre_post_processors
 from safetensors.numpy import load_file, save_file
@@ -26,9 +27,13 @@ from tests.small_tokenizers import (
     save_clip,
     save_fast_processor,
     save_groot_base,
+    save_internvl,
     save_paligemma_tokenizer,
+    save_qwen2_5_vl,
     save_qwen3_vl,
+    save_qwen3_vl_weights,
     save_smolvlm,
+    save_vjepa2,
 )
 
 IMAGE_PX = 32
@@ -296,6 +301,35 @@ def save_small_xvla(folder, features=None, **config):
     return _save("xvla", folder, features or _features(), small | CHUNK | config, adjust)
 
 
+def save_small_evo1(folder, **config):
+    """Save an EVO1, which first loads an InternVL from the folder `vlm`.
+
+    Of its three layers of the language model, EVO1 uses two.
+    """
+    with _seeded():
+        vlm = save_internvl(folder.resolve() / "vlm")
+    small = {
+        "vlm_model_name": vlm,
+        "vlm_num_layers": 2,
+        "vlm_dtype": "float32",
+        "max_text_length": 192,
+        "image_resolution": (VLM_IMAGE_PX, VLM_IMAGE_PX),
+        "embed_dim": 32,
+        "hidden_dim": 32,
+        "state_hidden_dim": 32,
+        "num_heads": 2,
+        "num_layers": 2,
+        "num_inference_timesteps": 3,
+    }
+
+    def adjust(policy, preprocessor):
+        _redraw(policy, preprocessor)
+        # The state is one token among many, which would hardly be seen otherwise.
+        policy.model.action_head.state_encoder.fc2.linear.weight.data *= 10
+
+    return _save("evo1", folder, _features(), small | CHUNK | config, adjust)
+
+
 def save_small_groot(folder, **config):
     """Save a GR00T N1.7, which first loads `base` and then the checkpoint's own weights.
 
@@ -322,9 +356,62 @@ def save_small_groot(folder, **config):
     return _save("groot", folder, _features(), small | config, adjust)
 
 
+def save_small_vla_jepa(folder, **config):
+    """Save a VLA-JEPA, whose Qwen3-VL is in the folder `qwen`.
+
+    With `enable_world_model=True`, it has a V-JEPA 2 in the folder `jepa`.
+    """
+    world_model = {"enable_world_model": False}
+    with _seeded():
+        qwen = save_qwen3_vl(folder.resolve() / "qwen")
+        save_qwen3_vl_weights(qwen)
+        if config.get("enable_world_model"):
+            jepa = save_vjepa2(folder.resolve() / "jepa", IMAGE_PX)
+            world_model = {
+                "jepa_encoder_name": jepa,
+                "predictor_depth": 1,
+                "predictor_num_heads": 2,
+            }
+    small = {
+        "qwen_model_name": qwen,
+        "torch_dtype": "float32",
+        "num_action_tokens_per_timestep": 2,
+        "num_embodied_action_tokens_per_instruction": 4,
+        "action_model_type": "DiT-test",
+        "action_hidden_size": 32,
+        "action_num_layers": 4,
+        "num_inference_timesteps": 3,
+    }
+    return _save("vla_jepa", folder, _features(), small | world_model | CHUNK | config, _redraw)
+
+
+def save_small_eo1(folder, **config):
+    """Save an EO-1, whose Qwen2.5-VL has its configuration and processor in `vlm`.
+
+    Its images have one patch of the language model each.
+    """
+    vlm = folder.resolve() / "vlm"
+
+    def adjust(policy, preprocessor):
+        _redraw(policy, preprocessor)
+        policy.config.pretrained_path = None
+
+    small = {
+        "vlm_config": save_qwen2_5_vl(vlm).to_dict(),
+        "vlm_base": str(vlm),
+        "pretrained_path": folder,  # without one, lerobot loads weights of the VLM
+        "dtype": "float32",
+        "image_min_pixels": 28**2,
+        "image_max_pixels": 28**2,
+    }
+    return _save("eo1", folder, _features(), small | CHUNK | config, adjust)
+
+
 BUILDERS = {
     "act": save_small_act,
     "diffusion": save_small_diffusion,
+    "eo1": save_small_eo1,
+    "evo1": save_small_evo1,
     "gaussian_actor": save_small_gaussian_actor,
     "groot": save_small_groot,
     "multi_task_dit": save_small_multi_task_dit,
@@ -333,9 +420,17 @@ BUILDERS = {
     "pi0_fast": save_small_pi0_fast,
     "smolvla": save_small_smolvla,
     "tdmpc": save_small_tdmpc,
+    "vla_jepa": save_small_vla_jepa,
     "vqbet": save_small_vqbet,
     "xvla": save_small_xvla,
 }
+
+
+def read_lerobot_config(folder):
+    """Return a checkpoint's configuration as lerobot-eval has it, with the path."""
+    config = PreTrainedConfig.from_pretrained(folder)
+    config.pretrained_path = folder
+    return config
 
 
 def edit_statistics(folder, edit, part="*processor"):

@@ -25,6 +25,18 @@ class SmallFastProcessor(ProcessorMixin):
 """
 )
 
+N_EO1_TOKENS = 7  # which lerobot adds to the tokenizer for EO-1
+QWEN_TOKENS = {
+    "image_token": "<|image_pad|>",
+    "video_token": "<|video_pad|>",
+    "vision_bos_token": "<|vision_start|>",
+    "vision_eos_token": "<|vision_end|>",
+}
+QWEN_ROPE = {
+    "rope_type": "default",
+    "rope_theta": 10_000.0,
+    "mrope_section": [2, 1, 1],
+}
 QWEN_CHAT_TEMPLATE = (
     "{% for message in messages %}{% for item in message.content %}"
     "{% if item.type == 'image' %}<|vision_start|><|image_pad|><|vision_end|>"
@@ -188,6 +200,46 @@ def save_smolvlm(
     return str(folder)
 
 
+def save_internvl(folder, image_px=VLM_IMAGE_PX, patch_px=VLM_PATCH_PX):
+    """Save an InternVL with its tokenizer, and return the folder's path as text.
+
+    It stands for OpenGVLab/InternVL3-1B-hf.
+    """
+    from transformers import InternVLConfig, InternVLForConditionalGeneration
+
+    tokenizer = save_byte_tokenizer(
+        folder,
+        context_image_token="<IMG_CONTEXT>",
+        start_image_token="<img>",
+        end_image_token="</img>",
+    )
+    narrow = {
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_attention_heads": 2,
+    }
+    text = narrow | {
+        "num_hidden_layers": 3,
+        "num_key_value_heads": 1,
+        "vocab_size": len(tokenizer),
+        "pad_token_id": tokenizer.pad_token_id,
+    }
+    vision = narrow | {
+        "num_hidden_layers": 1,
+        "image_size": [image_px, image_px],
+        "patch_size": [patch_px, patch_px],
+    }
+    config = InternVLConfig(
+        text_config=text,
+        vision_config=vision,
+        image_token_id=tokenizer.context_image_token_id,
+        # Four patches become one token.
+        image_seq_length=(image_px // patch_px // 2) ** 2,
+    )
+    InternVLForConditionalGeneration(config).save_pretrained(folder)
+    return str(folder)
+
+
 def save_qwen3_vl(folder):
     """Save the configuration and the processors of a Qwen3-VL, without weights.
 
@@ -195,13 +247,7 @@ def save_qwen3_vl(folder):
     """
     from transformers import Qwen2VLImageProcessor, Qwen3VLConfig, Qwen3VLVideoProcessor
 
-    tokenizer = save_byte_tokenizer(
-        folder,
-        image_token="<|image_pad|>",
-        video_token="<|video_pad|>",
-        vision_bos_token="<|vision_start|>",
-        vision_eos_token="<|vision_end|>",
-    )
+    tokenizer = save_byte_tokenizer(folder, **QWEN_TOKENS)
     tokenizer.chat_template = QWEN_CHAT_TEMPLATE
     tokenizer.save_pretrained(folder)
     Qwen3VLConfig(
@@ -219,11 +265,7 @@ def save_qwen3_vl(folder):
             "num_key_value_heads": 2,
             "head_dim": 8,
             "max_position_embeddings": 1024,
-            "rope_parameters": {
-                "rope_type": "default",
-                "rope_theta": 10_000.0,
-                "mrope_section": [2, 1, 1],
-            },
+            "rope_parameters": QWEN_ROPE,
             "tie_word_embeddings": True,
         },
         vision_config={
@@ -245,6 +287,80 @@ def save_qwen3_vl(folder):
             merge_size=2,
         ).save_pretrained(folder)
     return str(folder)
+
+
+def save_qwen3_vl_weights(folder):
+    """Add random weights to a Qwen3-VL that `save_qwen3_vl` saved."""
+    from transformers import Qwen3VLConfig, Qwen3VLForConditionalGeneration
+
+    config = Qwen3VLConfig.from_pretrained(folder)
+    Qwen3VLForConditionalGeneration(config).save_pretrained(folder)
+
+
+def save_vjepa2(folder, image_px):
+    """Save a V-JEPA 2 with its processor, which takes two frames at once.
+
+    It stands for facebook/vjepa2-vitl-fpc64-256.
+    """
+    from transformers import VJEPA2Config, VJEPA2Model, VJEPA2VideoProcessor
+
+    narrow = {"hidden_size": 32, "num_attention_heads": 2, "num_hidden_layers": 1}
+    predictor = {f"pred_{name}": value for name, value in narrow.items()}
+    config = VJEPA2Config(crop_size=image_px, tubelet_size=2, **narrow, **predictor)
+    VJEPA2Model(config).save_pretrained(folder)
+    VJEPA2VideoProcessor(
+        size={"shortest_edge": image_px},
+        crop_size={"height": image_px, "width": image_px},
+    ).save_pretrained(folder)
+    return str(folder)
+
+
+def save_qwen2_5_vl(folder):
+    """Save the configuration and the processors of a Qwen2.5-VL, without weights.
+
+    They stand for Qwen/Qwen2.5-VL-3B-Instruct.
+    """
+    from transformers import (
+        Qwen2_5_VLConfig,
+        Qwen2_5_VLProcessor,
+        Qwen2VLImageProcessor,
+        Qwen2VLVideoProcessor,
+    )
+
+    tokenizer = save_byte_tokenizer(folder, **QWEN_TOKENS)
+    config = Qwen2_5_VLConfig(
+        image_token_id=tokenizer.image_token_id,
+        video_token_id=tokenizer.video_token_id,
+        vision_start_token_id=tokenizer.vision_bos_token_id,
+        vision_end_token_id=tokenizer.vision_eos_token_id,
+        text_config={
+            "vocab_size": len(tokenizer) + N_EO1_TOKENS,
+            "hidden_size": 32,
+            "intermediate_size": 64,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 4,
+            "num_key_value_heads": 2,
+            "max_position_embeddings": 1024,
+            "rope_parameters": QWEN_ROPE,
+        },
+        vision_config={
+            "depth": 2,
+            "hidden_size": 32,
+            "intermediate_size": 64,
+            "num_heads": 2,
+            "out_hidden_size": 32,
+            "window_size": 56,
+            "fullatt_block_indexes": [1],
+        },
+    )
+    config.save_pretrained(folder)
+    Qwen2_5_VLProcessor(
+        Qwen2VLImageProcessor(),
+        tokenizer,
+        Qwen2VLVideoProcessor(),
+        chat_template=QWEN_CHAT_TEMPLATE,
+    ).save_pretrained(folder)
+    return config
 
 
 def save_groot_base(folder, backbone, state_dim, action_dim, action_horizon):

@@ -5,6 +5,7 @@ All checkpoints are small.
 
 from contextlib import ExitStack, contextmanager
 from functools import cache
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -26,6 +27,9 @@ from tests.small_checkpoints import save_small_checkpoint, shrunken_paligemma
 
 # These many real tokens follow the text: the beginning of the actions, or the state.
 N_TOKENS_AFTER_TEXT = {"smolvla": 1, "pi0_fast": 1}
+# The prompt of a small EVO1 before the instruction, with one letter a token. There is no third
+# camera, so the image of that view (#) is masked.
+EVO1_VIEWS = "Image-1: <oooo>\nImage-2: <oooo>\nImage-3: <####>\n"
 INSTRUCTIONS = ("Go.", "Pick up the block and place it in the bowl.", "Pick it up.")
 VLM = "model.vlm_with_expert"
 TEXT_MODEL = f"{VLM}.vlm.model.text_model"
@@ -98,20 +102,41 @@ def captured_outputs(policy, *paths, take=lambda output: output):
 def raw_outputs(policy, memory):
     """Return all outputs at the embedding point in one prediction."""
     point = EMBEDDING_POINTS[policy.spec.type]
-    paths = point.paths(policy.network.config)
+    paths = point.paths(policy.network)
     with captured_outputs(policy, *paths, take=point.take) as outputs:
         predict(policy, [memory])
     return outputs
 
 
 def real_tokens(policy, memories, n_tokens):
-    """Return a mask `(row, token)` of all tokens but the padding that the tokenizer marks."""
+    """Return a mask `(row, token)` of all tokens but the padding that the tokenizer marks.
+
+    VLA-JEPA writes the tokens that count itself, into the prompt. They are followed by a full stop.
+    """
+    if policy.spec.type == "evo1":
+        return real_tokens_of_evo1(memories, n_tokens)
     batch = policy._preprocess([memory.present for memory in memories])
+    if policy.spec.type == "vla_jepa":
+        n_embodied = policy.network.config.num_embodied_action_tokens_per_instruction
+        positions = torch.arange(n_tokens) - (n_tokens - n_embodied - len("."))
+        is_embodied = (positions >= 0) & (positions < n_embodied)
+        return is_embodied.expand(len(memories), n_tokens).numpy()
     (key,) = (key for key in batch if key.endswith("attention_mask"))
     text = batch[key].bool().numpy()
+    if policy.spec.type == "eo1":
+        return text[:, :n_tokens]  # the actions are in the text, after the prefix
     n_after = N_TOKENS_AFTER_TEXT.get(policy.spec.type, 0)
     n_before = n_tokens - text.shape[1] - n_after
     return np.pad(text, ((0, 0), (n_before, n_after)), constant_values=True)
+
+
+def real_tokens_of_evo1(memories, n_tokens):
+    """Return the mask for EVO1, which has no tokens before its network."""
+    mask = np.zeros((len(memories), n_tokens), bool)
+    for row, memory in zip(mask, memories, strict=True):
+        prompt = EVO1_VIEWS + memory.present.instruction
+        row[: len(prompt)] = [token != "#" for token in prompt]
+    return mask
 
 
 def everything_attached(network):
@@ -225,7 +250,7 @@ def test_what_padding_holds_does_not_matter(policy_type, policies):
         tokens[padding] = torch.nan
         n_spoilt += padding.sum()
 
-    (path,) = point.paths(policy.network.config)
+    (path,) = point.paths(policy.network)
     with policy.network.get_submodule(path).register_forward_hook(spoil):
         np.testing.assert_array_equal(embed(policy, memories), rows)
     assert n_spoilt > 5
@@ -263,6 +288,19 @@ def test_pi0_fast_keeps_the_prefill_and_no_decoded_token(policies):
         [memory],
     ).features[norm]
     np.testing.assert_allclose(row, prefill[0, -1], atol=ATOL)
+
+
+def test_vla_jepa_has_the_tokens_that_its_action_head_is_given(policies, monkeypatch):
+    policy = policies("vla_jepa")
+    head = policy.network.model.action_model
+    predict_action = Mock(side_effect=head.predict_action)
+    monkeypatch.setattr(head, "predict_action", predict_action)
+    rows = predict(
+        collecting(policy),
+        make_random_memories(policy.spec, INSTRUCTIONS),
+    ).features[EMBEDDING]
+    ((tokens, _), _) = predict_action.call_args
+    np.testing.assert_allclose(rows, tokens.mean(dim=1), atol=ATOL)
 
 
 def test_diffusion_with_an_encoder_a_camera_has_both_side_by_side(policies):
@@ -366,7 +404,7 @@ def test_the_audit_says_what_is_hooked(policy_type, policies):
         "tokens": 3,
         "vector": 2,
     }[point.layout]
-    assert row.paths == point.paths(policy.network.config)
+    assert row.paths == point.paths(policy.network)
     assert row.n_fired >= row.n_used >= 1 and len(row.output_shape) == n_axes
     assert (row.mask, row.pooling) == (point.mask, point.pooling) and row.meaning and row.source
     memories = make_random_memories(policy.spec, INSTRUCTIONS[:1])

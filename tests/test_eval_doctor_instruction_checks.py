@@ -69,7 +69,9 @@ def test_an_instruction_that_arrives_is_fine(tmp_path):
     assert find("healthy", tmp_path) == []
 
 
-@pytest.mark.parametrize("policy_type", ["smolvla", "pi0", "pi05", "xvla", "groot"])
+@pytest.mark.parametrize(
+    "policy_type", ["smolvla", "pi0", "pi05", "xvla", "groot", "eo1", "evo1", "vla_jepa"]
+)
 def test_the_words_of_every_type_are_looked_at(tmp_path, policy_type):
     """A checkpoint that was saved without changes has no problem with its instruction."""
     with shrunken_paligemma():
@@ -77,3 +79,27 @@ def test_the_words_of_every_type_are_looked_at(tmp_path, policy_type):
         config = make_config(SubjectConfig, policy=policy_type, checkpoint=str(folder))
         with open_check_context(config) as context:
             assert problems_of(context, check_words, check_vocabulary) == []
+
+
+def test_a_prompt_of_evo1_that_is_cut_is_named(tmp_path):
+    """Of 60 letters, the images and the words around them have 48."""
+    folder = save_small_checkpoint("evo1", tmp_path / "evo1", max_text_length=60)
+    config = make_config(SubjectConfig, checkpoint=str(folder), env="so101/pick_place_words")
+    with open_check_context(config) as context:
+        told = context.first_memory.present.instruction
+        assert told.startswith("Pick up the red block ")
+        error, warning = problems_of(context, check_words)
+        assert error.level == "error"
+        assert all(repr(each) in error.evidence for each in context.env.instructions)
+        assert f"the network is given 'Pick up the red' of {told!r}" in warning.finding
+
+
+def test_a_prompt_of_vla_jepa_without_the_instruction_is_named(tmp_path):
+    template = "Infer the dynamics from {actions} and produce {e_actions}."
+    folder = save_small_checkpoint("vla_jepa", tmp_path / "vla_jepa", prompt_template=template)
+    config = make_config(SubjectConfig, checkpoint=str(folder), env="so101/pick_place_words")
+    with open_check_context(config) as context:
+        error, warning = problems_of(context, check_words)
+        assert error.level == "error"
+        assert all(repr(each) in error.evidence for each in context.env.instructions)
+        assert "the network is given '' of" in warning.finding

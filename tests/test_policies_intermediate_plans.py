@@ -22,7 +22,7 @@ from policies.policy import make_memory
 from sim.env import episode_rng
 from sim.errors import WhiskerError
 from sim.flags import make_config
-from tests.small_checkpoints import HOME, SPREAD
+from tests.small_checkpoints import CHUNK, HOME, SPREAD
 from tests.test_policies_adapters import FakePolicy
 
 # These are the last layers of a step. Their output is the velocity, except for X-VLA, where it is
@@ -33,6 +33,8 @@ LAST_LAYER = {
     "pi05": "model.action_out_proj",
     "xvla": "model.transformer",
     "groot": "_groot_model.action_head.action_decoder",
+    "evo1": "model.action_head.mlp_head",
+    "vla_jepa": "model.action_model.action_decoder",
 }
 N_STEPS = 3
 # The tolerance is that of float32 after three steps and a scale of 15.
@@ -160,18 +162,23 @@ def test_intermediate_plans_of_xvla_mix_noise_into_what_it_foresees(setup, chunk
     )
 
 
-@pytest.mark.parametrize("policy_type", ["groot"])
-def test_intermediate_plans_of_groot_run_the_other_way_and_through_its_own_decoding(
-    setup, chunk_and_outputs
+@pytest.mark.parametrize(
+    ("policy_type", "action_dim"),
+    [
+        ("groot", 16),
+        ("vla_jepa", 6),
+    ],
+)
+def test_intermediate_plans_that_run_the_other_way_and_through_their_own_decoding(
+    action_dim, setup, chunk_and_outputs
 ):
-    """GR00T integrates in the other direction, and its own decoding applies to each step.
+    """GR00T and VLA-JEPA integrate in the other direction, and their own decoding clips each step.
 
     x₀ = noise, xᵢ₊₁ = xᵢ + v(xᵢ) / D.
     """
     chunk, velocities = chunk_and_outputs
-    head = setup.policy.network._groot_model.action_head
-    n_tokens = head.config.action_horizon
-    x = draw_noise(n_tokens, head.action_dim)
+    n_tokens = CHUNK["chunk_size"]
+    x = draw_noise(n_tokens, action_dim)
 
     def decode(x):
         planned = torch.from_numpy(x[None, : len(chunk[0])])
@@ -185,6 +192,25 @@ def test_intermediate_plans_of_groot_run_the_other_way_and_through_its_own_decod
         decode(x),
         atol=ATOL_DEG,
     )
+
+
+@pytest.mark.parametrize("policy_type", ["evo1"])
+def test_intermediate_plans_of_evo1_begin_with_numbers_from_minus_one_to_one(setup, last_layer):
+    """EVO1 begins with uniform noise, and adds the velocity of the whole chunk at each step.
+
+    x₀ = 2 u - 1 with u from 0 to 1, xᵢ₊₁ = xᵢ + v(xᵢ) / D.
+    """
+    velocities = []
+    with last_layer.register_forward_hook(lambda *call: velocities.append(call[-1].clone())):
+        chunk = predict(setup)
+    config = setup.policy.network.config
+    shape = (config.chunk_size, config.max_action_dim)
+    generator = torch.Generator().manual_seed(int(rng().integers(2**63)))
+    x = 2 * torch.rand(1, shape[0] * shape[1], generator=generator) - 1
+    for made, velocity in zip(chunk.intermediate_plans[0], velocities, strict=True):
+        assert_allclose(made, in_degrees(x.view(shape)[:, :6].numpy()), atol=ATOL_DEG)
+        x = x + velocity / N_STEPS
+    assert_allclose(chunk[0], in_degrees(x.view(shape)[:, :6].numpy()), atol=ATOL_DEG)
 
 
 @each_flow

@@ -30,7 +30,11 @@ from sim.errors import WhiskerError
 from sim.flags import make_config
 from sim.observation import Observation
 from tests.json_files import edited_json
-from tests.small_checkpoints import save_small_checkpoint, shrunken_paligemma
+from tests.small_checkpoints import (
+    read_lerobot_config,
+    save_small_checkpoint,
+    shrunken_paligemma,
+)
 
 PROCESSORS = ("policy_preprocessor.json", "policy_postprocessor.json")
 # The network holds these weights under two names, and safetensors keeps one of them.
@@ -42,6 +46,10 @@ TIED = {
     "groot": (
         "_groot_model.backbone.model.lm_head.weight",
         "_groot_model.backbone.model.model.language_model.embed_tokens.weight",
+    ),
+    "vla_jepa": (
+        "model.qwen.model.lm_head.weight",
+        "model.qwen.model.model.language_model.embed_tokens.weight",
     ),
 }
 PI0_LM_HEAD = "model.paligemma_with_expert.paligemma.lm_head.weight"
@@ -98,7 +106,7 @@ def refuse(folder, said):
 
 def lerobots_own(folder):
     """Return the result of lerobot's `from_pretrained`, without our checks."""
-    config = PreTrainedConfig.from_pretrained(folder)
+    config = read_lerobot_config(folder)
     with shrunken_paligemma(), torch.random.fork_rng(devices=[]):
         return get_policy_class(config.type).from_pretrained(folder, config=config)
 
@@ -625,7 +633,7 @@ def test_a_state_is_as_wide_as_its_statistics(copy):
     assert load(folder).spec.state_dim == 6
 
 
-@pytest.mark.parametrize("policy_type", ["smolvla", "pi0"])
+@pytest.mark.parametrize("policy_type", ["smolvla", "pi0", "evo1"])
 def test_a_view_that_the_type_fills_in_by_itself_is_not_asked_of_the_environment(
     policy_type, tmp_path
 ):

@@ -3,6 +3,7 @@
 lerobot's own `select_action` is an independent reference.
 """
 
+import hashlib
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from itertools import combinations
@@ -11,7 +12,6 @@ from unittest.mock import Mock
 import numpy as np
 import pytest
 import torch
-from lerobot.configs.policies import PreTrainedConfig
 from lerobot.envs.utils import preprocess_observation
 from lerobot.policies.factory import get_policy_class, make_pre_post_processors
 from numpy.testing import assert_allclose, assert_array_equal
@@ -29,7 +29,11 @@ from policies.policy import make_memory
 from sim.env import episode_rng
 from sim.errors import WhiskerError
 from sim.flags import make_config
-from tests.small_checkpoints import save_small_checkpoint, shrunken_paligemma
+from tests.small_checkpoints import (
+    read_lerobot_config,
+    save_small_checkpoint,
+    shrunken_paligemma,
+)
 
 # Batched matrix products sum in another order than single ones, and actions are un-normalised by 15
 # degrees. Pi0-FAST and VQ-BeT choose among tokens, so their actions are either equal or entirely
@@ -77,7 +81,7 @@ def lerobot_rollout(setup, folder, keys):
     """
     env = setup.env
     n = setup.n_action_steps
-    config = PreTrainedConfig.from_pretrained(folder)
+    config = read_lerobot_config(folder)
     policy_class = get_policy_class(config.type)
     policy = policy_class.from_pretrained(folder, config=config).eval()
     preprocessor, postprocessor = make_pre_post_processors(config, pretrained_path=str(folder))
@@ -234,7 +238,7 @@ def hooked(network, point):
     """Yield a list of what passes the embedding point from now on."""
     outputs = []
     with ExitStack() as hooks:
-        for path in point.paths(network.config):
+        for path in point.paths(network):
             hooks.enter_context(
                 network.get_submodule(path).register_forward_hook(
                     lambda module, args, output: outputs.append(output)
@@ -275,19 +279,30 @@ def test_the_condition_embedding_fires_once_a_chunk(policy_type, setup, network_
         assert n_tokens > 1
 
 
+each_inner_folder = pytest.mark.parametrize(
+    ("policy_type", "inner", "file"),
+    [
+        ("multi_task_dit", "clip", "model.safetensors"),
+        ("eo1", "vlm", "tokenizer.json"),
+        ("vla_jepa", "qwen", "config.json"),
+    ],
+)
+
+
 @pytest.fixture
-def moved_dit(tmp_path):
-    """Return a multi-task diffusion transformer that was moved, and names its CLIP relatively."""
-    folder = save_small_checkpoint("multi_task_dit", tmp_path / "first")
+def moved(policy_type, inner, tmp_path):
+    """Return a checkpoint that was moved, and names the folder inside it relatively."""
+    folder = save_small_checkpoint(policy_type, tmp_path / "first")
     for name in ("config.json", "policy_preprocessor.json"):
         path = folder / name
-        path.write_text(path.read_text().replace(str(folder / "clip"), "clip"))
+        path.write_text(path.read_text().replace(str(folder / inner), inner))
     return folder.rename(tmp_path / "moved")
 
 
-def test_a_moved_transformer_finds_its_clip(moved_dit, small_setup):
-    setup = set_up(make_config(SubjectConfig, checkpoint=str(moved_dit)))
-    expected = small_setup("multi_task_dit")
+@each_inner_folder
+def test_a_moved_checkpoint_finds_the_folder_inside(policy_type, inner, file, moved, small_setup):
+    setup = set_up(make_config(SubjectConfig, checkpoint=str(moved)))
+    expected = small_setup(policy_type)
     plans = []
     for each in (setup, expected):
         plans.append(each.policy.predict([look(each, 0)], [episode_rng("t", 0)])[0])
@@ -295,10 +310,33 @@ def test_a_moved_transformer_finds_its_clip(moved_dit, small_setup):
     setup.env.close()
 
 
-def test_a_transformer_without_its_clip_is_named(moved_dit):
-    (moved_dit / "clip" / "model.safetensors").unlink()
-    with pytest.raises(WhiskerError, match="a folder 'clip' inside"):
-        set_up(make_config(SubjectConfig, checkpoint=str(moved_dit)))
+@pytest.mark.parametrize(
+    ("policy_type", "inner", "files"),
+    [
+        ("smolvla", "vlm", {"config.json", "tokenizer.json"}),
+        ("eo1", "vlm", {"chat_template.jinja", "tokenizer.json"}),
+        ("evo1", "vlm", {"config.json", "tokenizer.json"}),
+        ("vla_jepa", "qwen", {"chat_template.jinja", "tokenizer.json"}),
+        ("multi_task_dit", "clip", {"model.safetensors", "tokenizer.json"}),
+    ],
+)
+def test_the_files_of_a_folder_inside_belong_to_the_checkpoint(
+    policy_type, inner, files, small_checkpoint, small_setup
+):
+    """`--resume` and a branch in the viewer compare these hashes."""
+    folder = small_checkpoint(policy_type)
+    hashes = small_setup(policy_type).policy.spec.files_sha256
+    assert "model.safetensors" in hashes
+    for file in files:
+        content = (folder / inner / file).read_bytes()
+        assert hashes[f"{inner}/{file}"] == hashlib.sha256(content).hexdigest()
+
+
+@each_inner_folder
+def test_an_incomplete_folder_inside_is_named(policy_type, inner, file, moved):
+    (moved / inner / file).unlink()
+    with pytest.raises(WhiskerError, match=f"a folder '{inner}' inside"):
+        set_up(make_config(SubjectConfig, checkpoint=str(moved)))
 
 
 def test_diffusion_has_an_encoder_a_camera_by_default(tmp_path):

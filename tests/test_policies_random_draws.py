@@ -29,6 +29,14 @@ DRAWS = {
         device=torch.device("cpu"),
         generator=None,
     ),
+    "rand(2, 3)": lambda n: torch.rand(2 * n, 3),
+    "rand(size=)": lambda n: torch.rand(size=(n, 40), dtype=float64),
+    "rand of a device": lambda n: torch.rand(
+        n,
+        40,
+        device=torch.device("cpu"),
+        dtype=torch.bfloat16,
+    ),
     "randn_like": lambda n: torch.randn_like(zeros(n, 40)),
     "randn_like float64": lambda n: torch.randn_like(zeros(n, 3, dtype=float64)),
     "randn_like of another dtype": lambda n: torch.randn_like(zeros(n, 3), dtype=float64),
@@ -212,6 +220,7 @@ def test_normal_in_place_is_in_place():
         lambda n: torch.multinomial(ones(9), 1),  # one distribution
         lambda n: torch.randint(0, 5, size=(2,)),
         lambda n: torch.randn(()),
+        lambda n: torch.rand(4, 3),
     ],
 )
 def test_a_draw_that_does_not_divide_among_the_episodes_is_an_error(draw):
@@ -222,7 +231,6 @@ def test_a_draw_that_does_not_divide_among_the_episodes_is_an_error(draw):
 @pytest.mark.parametrize(
     ("name", "arguments"),
     [
-        ("rand", [3]),
         ("rand_like", [zeros(3)]),
         ("randint_like", [zeros(3), 5]),
         ("randperm", [3]),

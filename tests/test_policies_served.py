@@ -26,6 +26,7 @@ from policies.remote.serve_cli import main as serve_main
 from policies.remote.served_policy import ServedPolicy
 from policies.remote.serving import open_server
 from policies.remote.whisker_messages import read_generator, write_generator, write_memory
+from policies.simple_policy import SimplePolicy
 from sim.errors import WhiskerError
 from sim.flags import make_config, replace_flags
 from tests.observations import make_random_memories
@@ -114,6 +115,54 @@ def test_a_run_that_records_all_is_the_local_run(
     assert_same_runs(remote, local)
     arrays = remote.load_arrays(remote.rows[0])
     assert arrays.intermediate_chunk.shape[1] >= 1
+
+
+def test_a_run_in_batches_is_the_local_run_in_batches(small_checkpoint, tmp_path):
+    flags = {"env": "so101/pick_place", "episodes": 3, "max_steps": 10, "batch": 2}
+    config = make_config(EvalConfig, checkpoint=str(small_checkpoint("smolvla")), **flags)
+    local = record_run(config, tmp_path / "local")
+    single = set_up(replace_flags(config, batch=1))
+    with closing(single.env), serving(inner_policy(single)) as address:
+        behind = make_config(EvalConfig, server=address, **flags)
+        remote = record_run(behind, tmp_path / "remote")
+    assert len(remote.rows) == 3
+    assert not any(row.error for row in remote.rows)
+    assert_same_runs(remote, local)
+
+
+def test_only_who_plans_in_batches_gets_instructions_of_one_length(small_checkpoint):
+    """Padding moves the last bits of a plan, so that the test would notice it."""
+    config = make_config(EvalConfig, checkpoint=str(small_checkpoint("smolvla")))
+    own, padding = (inner_policy(set_up(config)) for _ in range(2))
+    padding.pad_instructions()
+    (memory,) = make_random_memories(own.spec, ["Pick it up"])
+    expected = {False: own.predict([memory], [rng(0)]), True: padding.predict([memory], [rng(0)])}
+    assert (expected[True].actions != expected[False].actions).any()
+    with serving(own) as address:
+        clients = {is_on: ServedPolicy(Connection(address)) for is_on in (False, True)}
+        clients[True].pad_instructions()
+        for is_on in (False, True, True, False):
+            plan = clients[is_on].predict([memory], [rng(0)]).actions
+            assert_array_equal(plan, expected[is_on].actions)
+
+
+class Still(SimplePolicy):
+    """Stays where it is, as a policy of the user's own would."""
+
+    def plan(self, observation, rng):
+        return np.tile(observation.state, (4, 1))
+
+
+def test_batches_of_what_plans_alone_are_refused(small_setup, refusal_of_eval):
+    tdmpc = small_setup("tdmpc")
+    still = Still("still", tdmpc.env.spec, chunk_size=4)
+    reasons = {
+        inner_policy(tdmpc): "of policy 'tdmpc': expected a policy that plans for several",
+        still: "got one that is not of lerobot. Leave --batch out.",
+    }
+    for policy, reason in reasons.items():
+        with serving(policy) as address:
+            assert reason in refusal_of_eval("--batch 2 --server", address)
 
 
 @pytest.mark.parametrize(
@@ -247,10 +296,10 @@ def test_a_request_that_makes_no_sense_ends_its_connection_alone(request_frame, 
 @pytest.mark.parametrize(
     ("own", "said"),
     [
-        ({"version": 2}, "expected version 1 of whisker-serve, got version 2"),
-        ({"version": 1}, "expected what a policy declares of itself"),
-        ({"version": 1, "spec": {"type": "act"}, "facts": {}}, "one without spec.image_sizes"),
-        ({"version": 1, "spec": {"type": 3}, "facts": {}}, "3 as spec.type"),
+        ({"version": 1}, "expected version 2 of whisker-serve, got version 1"),
+        ({"version": 2}, "expected what a policy declares of itself"),
+        ({"version": 2, "spec": {"type": "act"}, "facts": {}}, "one without spec.image_sizes"),
+        ({"version": 2, "spec": {"type": 3}, "facts": {}}, "3 as spec.type"),
     ],
 )
 def test_a_server_that_declares_otherwise_is_refused(own, said, refusal_of_eval):

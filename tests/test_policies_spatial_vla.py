@@ -6,6 +6,7 @@ with inputs, image features, hidden states, logits and greedy tokens of the orig
 
 import json
 import shutil
+from copy import deepcopy
 
 import numpy as np
 import pytest
@@ -147,6 +148,22 @@ def test_bfloat16_runs_and_is_near(checkpoint, expected):
     assert features.dtype == torch.bfloat16
     exact = expected["feat"] * features.shape[-1] ** 0.5
     assert 0 < (features.float() - exact).abs().max() < 0.05 * exact.abs().max()
+
+
+def test_on_the_cpu_its_convolutions_sum_in_float32(checkpoint):
+    """PyTorch's own convolution in bfloat16 sums in another order, and so rounds otherwise."""
+    network = load_twin("spatialvla", checkpoint, "bfloat16").network
+    convolutions = [each for each in network.modules() if isinstance(each, torch.nn.Conv2d)]
+    assert len(convolutions) > 20
+    for layer in convolutions:
+        x = torch.randn(1, layer.in_channels, 32, 32, dtype=torch.bfloat16)
+        stock = deepcopy(layer).bfloat16()
+        stock._forward_hooks.clear()
+        stock._forward_pre_hooks.clear()
+        expected = stock(x)
+        atol = 2**-7 * expected.abs().max().item()
+        assert layer.weight.dtype == torch.float32
+        torch.testing.assert_close(layer(x), expected, rtol=2**-7, atol=atol)
 
 
 def test_the_embedding_is_the_mean_of_the_prefill(policy):

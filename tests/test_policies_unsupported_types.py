@@ -37,10 +37,7 @@ for name in sys.argv[1:]:
 """
 # The defaults of fastwam and lingbot_va have five billion parameters, too many for this test.
 MISSING = {
-    "eo1": "huggingface.co",
-    "evo1": "huggingface.co",
     "molmoact2": "LocalEntryNotFoundError",
-    "vla_jepa": "huggingface.co",
     "wall_x": "torchdiffeq",
 }
 

@@ -19,13 +19,19 @@ from tests.small_checkpoints import (
     BUILDERS,
     HOME,
     SPREAD,
+    read_lerobot_config,
     save_small_checkpoint,
     shrunken_paligemma,
 )
 
 N_STEPS = 5  # more than a chunk
 DETERMINISTIC = ("act", "pi0_fast")
-UNUSED_PATHS = {"./tmp/gr00t", "google/paligemma-3b-pt-224", "facebook/bart-large"}
+UNUSED_PATHS = {
+    "./tmp/gr00t",
+    "google/paligemma-3b-pt-224",
+    "facebook/bart-large",
+    "facebook/vjepa2-vitl-fpc64-256",
+}
 # Compares type and values of tensors, bit for bit.
 assert_same = partial(
     assert_close,
@@ -56,11 +62,10 @@ def checkpoint(request, tmp_path_factory):
 
 def load(folder):
     import lerobot.policies  # noqa: F401 - registers the types and the steps of their processors
-    from lerobot.configs.policies import PreTrainedConfig
     from lerobot.policies.factory import get_policy_class, make_pre_post_processors
 
     torch.set_num_threads(1)
-    config = PreTrainedConfig.from_pretrained(folder)
+    config = read_lerobot_config(folder)
     with shrunken_paligemma() if config.type.startswith("pi0") else nullcontext():
         policy = get_policy_class(config.type).from_pretrained(folder, config=config)
     preprocessor, postprocessor = make_pre_post_processors(config, pretrained_path=str(folder))

@@ -31,7 +31,10 @@ def check_words(context: CheckContext) -> Findings:
     others = [other for other in context.env.instructions if other != told]
     same = [other for other in others if _tokenize(context, other) == tokens]
     n_tokens = f"{len(tokens)} tokens"
-    hint = "Compare max_length in policy_preprocessor.json with that of the training."
+    hint = (
+        "Compare max_length in policy_preprocessor.json with that of the training "
+        "(in config.json for evo1 max_text_length, and for vla_jepa prompt_template)."
+    )
     if same:
         yield fail(
             "instruction",

@@ -57,7 +57,7 @@ class NativePolicy:
         self.spec.check_can_sample()
         return self.predict([replace(memory) for _ in rngs], rngs)
 
-    def pad_instructions(self) -> None:
+    def pad_instructions(self, is_on: bool = True) -> None:
         """Do nothing: all instructions have one length in the network."""
 
     def network_inputs(self, observation: Observation) -> dict[str, np.ndarray]:

@@ -18,7 +18,7 @@ from policies.checkpoint_reading import check_safetensors, read_json
 from policies.native.native_checkpoint import NativeCheckpoint
 from policies.native.spatial_actions import ActionBins, read_edges
 from policies.native.spatial_vla_network import SpatialVlaConfig, SpatialVlaNetwork
-from policies.native.weights import load_weights
+from policies.native.weights import compute_convolutions_in_float32, load_weights
 from sim.errors import WhiskerError
 
 # The training set whose statistics and camera are taken, if the checkpoint has those of several.
@@ -123,6 +123,8 @@ def make_network(
     with init_empty_weights(include_buffers=False):
         network = SpatialVlaNetwork(config)
     load_weights(checkpoint, "SpatialVLA", network, tensors, device)
+    if device == "cpu":
+        compute_convolutions_in_float32(network)
     return network.to(device).eval().requires_grad_(False)
 
 

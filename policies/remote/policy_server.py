@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from policies.action_chunk import ActionChunk
-from policies.policy import EpisodeMemory, IntermediatePlanPolicy, Policy
+from policies.policy import BatchablePolicy, EpisodeMemory, IntermediatePlanPolicy, Policy
 from policies.remote.codec import CodecError
 from policies.remote.whisker_messages import (
     OWN_KEY,
@@ -39,6 +39,7 @@ class PolicyServer:
         self._policy = policy
         self._states = _States()
         self._turn = Lock()
+        self._is_padding = False
         facts = _describe_machine(policy)
         own = {"version": VERSION, "spec": asdict(policy.spec), "facts": facts}
         self.metadata: dict[str, Any] = {OWN_KEY: own}
@@ -82,6 +83,7 @@ class PolicyServer:
     def _plan(self, call: str, request: dict[str, Any]) -> dict[str, Any]:
         rngs = [read_generator(words) for words in _read_list(request, "generators")]
         memories = [self._read_memory(row) for row in _read_list(request, "memories")]
+        self._pad_instructions(bool(request.get("padded")))
         if call == "sample":
             (memory,) = memories
             return _write_chunk(self._policy.sample(memory, rngs))
@@ -91,6 +93,14 @@ class PolicyServer:
         reply = _write_chunk(self._policy.predict(memories, rngs))
         reply["states"] = [self._states.keep(memory.recurrent_state) for memory in memories]
         return reply
+
+    def _pad_instructions(self, is_on: bool) -> None:
+        """Let the instructions of the next plans have one length, or their own."""
+        if is_on != self._is_padding:
+            if not isinstance(self._policy, BatchablePolicy):
+                raise CodecError("padded instructions, which its policy does not have")
+            self._policy.pad_instructions(is_on)
+            self._is_padding = is_on
 
     def _read_memory(self, row: Any) -> EpisodeMemory:
         observations = read_observations(row, self._policy.spec.n_obs_steps)

@@ -36,6 +36,7 @@ class ServedPolicy:
             ServerError: it is not `whisker-serve`, or another version of it.
         """
         self._connection = connection
+        self._pads_instructions = False
         self.spec = _read_spec(connection)
         self._first_limit_s: float | None = connection.limits.first_reply_s
 
@@ -53,6 +54,7 @@ class ServedPolicy:
             memories=[write_memory(memory) for memory in memories],
             generators=[write_generator(rng) for rng in rngs],
             intermediate_plans=self.records_intermediate_plans,
+            padded=self._pads_instructions,
         )
         chunk = self._read_chunk(reply, len(memories))
         states = reply.get("states")
@@ -68,8 +70,12 @@ class ServedPolicy:
             "sample",
             memories=[write_memory(memory)],
             generators=[write_generator(rng) for rng in rngs],
+            padded=self._pads_instructions,
         )
         return self._read_chunk(reply, len(rngs))
+
+    def pad_instructions(self, is_on: bool = True) -> None:
+        self._pads_instructions = is_on
 
     def _ask(self, call: str, **content: Any) -> dict[str, Any]:
         reply = self._connection.ask({OWN_KEY: call, **content}, self._first_limit_s)

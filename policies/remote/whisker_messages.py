@@ -6,10 +6,12 @@ remembers, which stays on the server.
 
     first message   {"whisker": {"version", "spec", "facts"}}
     to "reset"      {"whisker": "reset"} → {"state"}
-    to "predict"    {"whisker": "predict", "memories", "generators", "intermediate_plans"}
+    to "predict"    {"whisker": "predict", "memories", "generators", "padded", "intermediate_plans"}
                     → {"actions", "signals", "intermediate_plans", "states"}
-    to "sample"     {"whisker": "sample", "memories", "generators"}
+    to "sample"     {"whisker": "sample", "memories", "generators", "padded"}
                     → {"actions", "signals", "intermediate_plans"}
+
+"padded" says whether all instructions have one length (`BatchablePolicy.pad_instructions`).
 """
 
 from collections import deque
@@ -25,7 +27,7 @@ from sim.observation import Observation
 
 # The key by which both sides know that the other one speaks this, too.
 OWN_KEY = "whisker"
-VERSION = 1
+VERSION = 2
 _WORD_BITS = 64
 
 
