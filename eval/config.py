@@ -172,8 +172,8 @@ class RecordingConfig:
         samples: plans to record at every prediction: the executed one, and alternatives that the
             policy might have made. They take time.
         intermediate_plans: record what each plan was made from: the steps of its denoising
-            (smolvla, pi0, pi05, xvla, groot, eo1, vla_jepa), or of ACT with temporal ensembling the
-            chunk before it was averaged.
+            (smolvla, pi0, pi05, xvla, groot, eo1, evo1, vla_jepa, open_pi_zero), or of ACT with
+            temporal ensembling and of spatialvla the chunk before it was averaged.
         collect_features: keep what the network knew at each prediction (its condition embedding,
             one vector) for `cknna score`. It takes no forward pass of its own.
         record_observations: keep what the policy saw at each prediction, to be shown to others:

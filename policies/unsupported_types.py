@@ -1,7 +1,7 @@
 """The types of lerobot 0.6 that Whisker does not load, each with the reason.
 
-They need more than the checkpoint's own files, so they could not be compared with lerobot's
-`select_action` with the network blocked, as every other type was.
+They need weights or packages besides the checkpoint's own, so they could not be compared with
+lerobot's `select_action` with the network blocked, as every other type was.
 """
 
 from collections.abc import Mapping
@@ -11,7 +11,8 @@ from sim.errors import WhiskerError
 
 # The reason completes the sentence "got one that ...".
 UNSUPPORTED_TYPES: Mapping[str, str] = {
-    "fastwam": "loads the tokenizer of a text encoder from the hub besides the checkpoint",
+    "fastwam": "loads an image encoder and a text encoder of 11 GB from another repository, whose "
+    "weights the checkpoint does not have",
     "lingbot_va": "loads an image encoder and a text encoder of 11 GB from another repository, and "
     "keeps one video memory for all episodes",
     "molmoact2": "loads a whole MolmoAct2 from another repository before its own weights",

@@ -16,6 +16,7 @@ from eval.config import SubjectConfig
 from eval.doctor import diagnosis, findings_output
 from eval.doctor.finding import Finding, Level
 from eval.evaluation import set_up
+from sim.errors import WhiskerError
 from sim.flags import make_config
 from tests.bug_plants import at, weights
 from tests.check_contexts import by_check
@@ -28,11 +29,16 @@ def check_of_nothing(context):
     raise np.linalg.LinAlgError("a matrix\nthat is singular")
 
 
+def check_of_another(context):
+    """Raise an error that is meant to be read."""
+    raise WhiskerError("policy server", expected="a server", got="none", hint="Start it first.")
+
+
 @pytest.fixture
 def failing_check(monkeypatch):
     """Add a check that raises between the doctor's other checks."""
     first, second, *others = diagnosis._FOR_EVERY_POLICY
-    checks = (first, second, check_of_nothing, *others)
+    checks = (first, second, check_of_nothing, check_of_another, *others)
     monkeypatch.setattr(diagnosis, "_FOR_EVERY_POLICY", checks)
 
 
@@ -48,7 +54,11 @@ def test_a_check_that_raises_is_a_finding_and_the_others_are_made(failing_check)
     assert finding.level == "warning"
     assert finding.finding == "this check could not run"
     assert finding.evidence == "LinAlgError: a matrix that is singular"
-    assert finding.hint
+    assert finding.hint.endswith("Please report it, with the command.")
+    finding = found["of another"]
+    assert finding.finding == "this check could not run"
+    assert finding.evidence == "policy server: expected a server, got none. Start it first"
+    assert finding.hint == "The problems that it looks for may be there."
     assert {"beginning", "disk space", "start", "scene at rest", "reset"} <= found.keys()
 
 

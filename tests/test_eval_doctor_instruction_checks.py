@@ -78,7 +78,8 @@ def test_the_words_of_every_type_are_looked_at(tmp_path, policy_type):
         folder = save_small_checkpoint(policy_type, tmp_path / policy_type)
         config = make_config(SubjectConfig, policy=policy_type, checkpoint=str(folder))
         with open_check_context(config) as context:
-            assert problems_of(context, check_words, check_vocabulary) == []
+            assert [finding.level for finding in check_words(context)] == ["fine"]
+            assert problems_of(context, check_vocabulary) == []
 
 
 def test_a_prompt_of_evo1_that_is_cut_is_named(tmp_path):
@@ -92,6 +93,19 @@ def test_a_prompt_of_evo1_that_is_cut_is_named(tmp_path):
         assert error.level == "error"
         assert all(repr(each) in error.evidence for each in context.env.instructions)
         assert f"the network is given 'Pick up the red' of {told!r}" in warning.finding
+
+
+def test_a_prompt_of_eo1_without_what_was_told_is_named(tmp_path):
+    folder = save_small_checkpoint("eo1", tmp_path / "eo1")
+    config = make_config(SubjectConfig, checkpoint=str(folder), env="so101/pick_place_words")
+    path = folder / "vlm" / "chat_template.jinja"
+    whole = path.read_text()
+    assert "{{ item.text }}" in whole
+    path.write_text(whole.replace("{{ item.text }}", "{{ item.text[:29] }}"))
+    with open_check_context(config) as context:
+        error, warning = problems_of(context, check_words)
+        assert all(repr(each) in error.evidence for each in context.env.instructions)
+        assert "it is cut: the network is given" in warning.finding
 
 
 def test_a_prompt_of_vla_jepa_without_the_instruction_is_named(tmp_path):

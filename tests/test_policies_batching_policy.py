@@ -77,6 +77,19 @@ def test_a_plan_has_the_same_bits_whatever_is_beside_it(network_policy):
     assert_allclose(alone.actions, single, rtol=0, atol=0.002)
 
 
+def test_the_one_length_of_instructions_can_be_taken_back(network_policy):
+    """A server plans for clients with and without batches."""
+    (memory,) = make_random_memories(network_policy.spec, INSTRUCTIONS[:1])
+
+    def plan(is_on):
+        network_policy.pad_instructions(is_on)
+        return network_policy.predict([memory.copy()], [rng(0)]).actions
+
+    first = {is_on: plan(is_on) for is_on in (False, True)}
+    for is_on in (False, False, True):
+        assert_array_equal(plan(is_on), first[is_on])
+
+
 def test_instructions_of_one_length_are_no_other_instructions(small_setup, small_checkpoint):
     """Padding changes the last bits of SmolVLA's plan alone."""
     policy = small_setup("smolvla").policy

@@ -321,7 +321,11 @@ def parts(arm=(1, HORIZON, 5), gripper=(1, HORIZON, 1), fill=0.0):
         ([pack([parts(), {}])] * 2, "a reply of one part, got one of several parts"),
         (
             pack({"error": "Video key 'ego' must be in observation"}),
-            "an error of the server: Video",
+            "an error of the server: Video key 'ego' must be in observation. The keys of --wire",
+        ),
+        (
+            pack({"error": "Observation must contain a 'video' key"}),
+            "--use-sim-policy-wrapper changes those",
         ),
         (pack({"error": ["x"]}), "an error of the server: ['x']"),
         (pack({"actions": 1}), "a plan, got a dict that does not begin with a map"),

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
 
+from sim.errors import WhiskerError
+
 
 class Level(StrEnum):
     """Says how serious a finding is.
@@ -81,9 +83,10 @@ def describe_failed_check(function: str, error: Exception) -> Finding:
         function: name of the check's function, e.g. "check_gripper".
     """
     name = function.strip("_").removeprefix("check_").replace("_", " ")
-    return warn(
-        name,
-        "this check could not run",
-        " ".join(f"{type(error).__name__}: {error}".split()),
-        "The problems that it looks for may be there. Please report it, with the command.",
-    )
+    said = " ".join(str(error).split())
+    hint = "The problems that it looks for may be there."
+    # A policy server that has gone is no fault of ours, and its error says what to do.
+    if not isinstance(error, WhiskerError):
+        said = f"{type(error).__name__}: {said}"
+        hint += " Please report it, with the command."
+    return warn(name, "this check could not run", said.rstrip("."), hint)

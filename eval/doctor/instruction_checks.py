@@ -8,8 +8,8 @@ from eval.doctor.check_context import CheckContext
 from eval.doctor.finding import Findings, fail, fine, warn
 from policies.policy import HookablePolicy, NetworkPolicy
 
-# Key of the token ids among a network's inputs (lerobot's OBS_LANGUAGE_TOKENS).
-_TOKENS = "observation.language.tokens"
+# Keys of the token ids among a network's inputs: lerobot's OBS_LANGUAGE_TOKENS, and that of eo1.
+_TOKENS = ("observation.language.tokens", "input_ids")
 _PREPROCESSOR_FILE = "policy_preprocessor.json"
 _TOKENIZER_FILE = "tokenizer.json"
 # Name of the embedding table in transformers' models.
@@ -33,7 +33,8 @@ def check_words(context: CheckContext) -> Findings:
     n_tokens = f"{len(tokens)} tokens"
     hint = (
         "Compare max_length in policy_preprocessor.json with that of the training "
-        "(in config.json for evo1 max_text_length, and for vla_jepa prompt_template)."
+        "(in config.json for evo1 max_text_length, and for vla_jepa prompt_template; for eo1 its "
+        "chat_template.jinja)."
     )
     if same:
         yield fail(
@@ -102,7 +103,8 @@ def _tokenize(context: CheckContext, instruction: str) -> tuple[float, ...] | No
     assert isinstance(policy, NetworkPolicy)
     observation = replace(context.first_memory.present, instruction=instruction)
     inputs = policy.network_inputs(observation)
-    return tuple(inputs[_TOKENS][0].tolist()) if _TOKENS in inputs else None
+    tokens = next((inputs[key] for key in _TOKENS if key in inputs), None)
+    return None if tokens is None else tuple(tokens[0].tolist())
 
 
 def _read_vocabulary_size(folder: Path) -> int | None:

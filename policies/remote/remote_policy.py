@@ -8,7 +8,7 @@ from jaxtyping import Float32
 
 from policies.checkpoint_files import compute_sha256
 from policies.remote.protocols import ReplyError, make_protocol
-from policies.remote.server_link import ServerError, ServerLink
+from policies.remote.server_link import ServerError, ServerLink, describe_error
 from policies.remote.wires import Wire, WireAction, find_wire_file, load_wire
 from policies.simple_policy import SimplePolicy
 from sim.observation import Observation
@@ -80,7 +80,7 @@ class RemotePolicy(SimplePolicy):
 
     def _read_part(
         self,
-        plan: object,
+        plan: Mapping[str, Any],
         part: WireAction,
         horizon: int | None,
     ) -> Float32[np.ndarray, "horizon n"]:
@@ -92,20 +92,23 @@ class RemotePolicy(SimplePolicy):
         Raises:
             ServerError: they are not those of the wire.
         """
+        actions: Any = plan
         for key in part.key:
-            plan = plan.get(key) if isinstance(plan, Mapping) else None
+            actions = actions.get(key) if isinstance(actions, Mapping) else None
         n_episodes = "1, " if self._protocol.has_episode_axis else ""
         expected = f"{'/'.join(part.key)} of shape ({n_episodes}{horizon or 'horizon'}, {part.n})"
-        if not isinstance(plan, np.ndarray):
-            got = "none" if plan is None else f"a {type(plan).__name__}"
-            raise self._error(expected, got, self._hint)
-        actions = plan
+        if actions is None:
+            among = f" among {describe_error(', '.join(map(str, plan)))}" if plan else ""
+            raise self._error(expected, f"none{among}", self._hint)
+        if not isinstance(actions, np.ndarray):
+            raise self._error(expected, f"a {type(actions).__name__}", self._hint)
+        got = f"{actions.shape}"
         if self._protocol.has_episode_axis:
-            actions = plan[0] if plan.shape[:1] == (1,) else np.empty(0)
+            actions = actions[0] if actions.shape[:1] == (1,) else np.empty(0)
         if actions.ndim != 2 or not len(actions) or actions.shape[1] != part.n:
-            raise self._error(expected, f"{plan.shape}", self._hint)
+            raise self._error(expected, got, self._hint)
         if horizon not in (None, len(actions)):
-            raise self._error(expected, f"{plan.shape}", "Its chunks must all have one length.")
+            raise self._error(expected, got, "Its chunks must all have one length.")
         with np.errstate(over="ignore"):
             numbers = actions.astype(np.float32)
         if not np.isfinite(numbers).all():
@@ -115,7 +118,7 @@ class RemotePolicy(SimplePolicy):
 
     @property
     def _hint(self) -> str:
-        return f"--wire {self._wire_name} says how many numbers an action has."
+        return f"--wire {self._wire_name} says where actions are and how many numbers they have."
 
     def _error(self, expected: str, got: str, hint: str = "") -> ServerError:
         address = self._connection.address

@@ -34,6 +34,12 @@ _DESCRIBE = {"endpoint": "get_modality_config"}
 _METADATA = "modality_config"
 # How a server that reads arrays of msgpack-numpy marks the parts of its description.
 _IS_CONFIG = "__ModalityConfig__"
+# GR00T's words for a key that is not there.
+_MISSES_KEY = ("Observation must contain", "must be in observation")
+_WHICH_KEYS = (
+    "The keys of --wire must be the server's, and --use-sim-policy-wrapper changes those "
+    "(docs/remote.md)."
+)
 _RETRY_EVERY_S = 0.2
 
 
@@ -159,7 +165,8 @@ class ZmqConnection:
             raise self._error("a reply in msgpack", str(error), hint) from error
         if isinstance(reply, dict) and "error" in reply:
             said = describe_error(reply["error"])
-            raise self._error("a reply", f"an error of the server: {said}")
+            hint = _WHICH_KEYS if any(words in said for words in _MISSES_KEY) else ""
+            raise self._error("a reply", f"an error of the server: {said}", hint)
         return reply
 
     def _error(self, expected: str, got: str, hint: str = "") -> ServerError:
