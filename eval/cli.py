@@ -93,6 +93,7 @@ def _evaluate(config: EvalConfig) -> int:
 
 def _complete(config: EvalConfig) -> "tuple[EvalConfig, ReferenceRun | None]":
     """Return the config with all that follows from its flags, and the run to compare with."""
+    from eval.crashed_rows import check_retry
     from eval.provenance import refuse_changed_flags
     from eval.subject import (
         name_policy,
@@ -102,6 +103,8 @@ def _complete(config: EvalConfig) -> "tuple[EvalConfig, ReferenceRun | None]":
     )
     from eval.until_decided import limit_episodes, open_reference
 
+    if config.retry_errors:
+        check_retry(config.resume)
     if config.resume is None:
         config = with_demo_initial_states(with_absolute_paths(with_all_cells(config)))
     else:
@@ -139,9 +142,12 @@ def _count_missing(config: EvalConfig, n_tasks: int = 1) -> int:
     """Return the number of episodes to come, of one task if their number is not known yet."""
     if config.resume is None:
         return config.episodes * n_tasks
+    from eval.crashed_rows import is_crashed
     from eval.run import Run
 
-    return len(Run.open(config.resume).missing)
+    run = Run.open(config.resume)
+    n_again = sum(map(is_crashed, run.rows)) if config.retry_errors else 0
+    return len(run.missing) + n_again
 
 
 def _say_interrupted(config: EvalConfig, setup: "Setup", run: "RunFolder") -> None:

@@ -266,6 +266,8 @@ class EvalConfig(SubjectConfig):
         demos: demonstrations of LIBERO or robomimic (HDF5) that --policy replay repeats: episode k
             begins as the k-th did, and the environment is that of the file.
         resume: finish an interrupted run; what its numbers depend on is taken from it.
+        retry_errors: with --resume, run the episodes again that have crashed. Their rows stay in
+            errors.jsonl.
         doctor: let the doctor refuse; --no-doctor runs in spite of its errors, and the run says so.
         list_envs: show the environments and suites, and do nothing else. With words behind it:
             every environment and task that has all of them in its name or instruction, with its
@@ -284,6 +286,7 @@ class EvalConfig(SubjectConfig):
             "batch",
             "max_errors",
             "resume",
+            "retry_errors",
             "doctor",
             "demos",
             "list_envs",
@@ -295,6 +298,7 @@ class EvalConfig(SubjectConfig):
     max_errors: int | None = None
     demos: str | None = None
     resume: Path | None = None
+    retry_errors: bool = False
     doctor: bool = True
     list_envs: tuple[str, ...] | None = None
     recording: RecordingConfig = RecordingConfig()

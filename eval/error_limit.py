@@ -39,5 +39,5 @@ def end_after_errors(
                     expected=f"fewer than --max-errors {max_errors} crashed episodes",
                     got=f"{n_errors}, the last one by {row.error}",
                     hint=f"`eval --resume {run}` runs the {n_rows - n_seen} episodes that are "
-                    "left.",
+                    "left; with --retry-errors also those that crashed.",
                 )

@@ -4,8 +4,8 @@ This is the file's one reader and writer.
 """
 
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ VERSION = 1
 RUN_FILE = "run.json"
 
 # Settings that change no number. A resumed run may have others, and they are not kept.
-FREE_ON_RESUME = ("resume", "list_envs", "max_errors", "parallel", "output")
+FREE_ON_RESUME = ("resume", "retry_errors", "list_envs", "max_errors", "parallel", "output")
 
 
 @dataclass(frozen=True)
@@ -233,10 +233,9 @@ def save_description(path: Path, description: RunDescription) -> None:
     _save_json(path, description.to_json())
 
 
-def save_resumption(path: Path, resumption: Resumption) -> None:
-    """Note in the `run.json` of a run folder that the run goes on. All else stays as written."""
-    description = load_description(path)
-    resumed = replace(description, resumed=(*description.resumed, resumption)).to_json()["resumed"]
+def save_resumptions(path: Path, resumptions: Sequence[Resumption]) -> None:
+    """Write when the run went on into the `run.json` of its folder. All else stays as written."""
+    resumed = [asdict(resumption) for resumption in resumptions]
     _save_json(path, {**load_as_written(path), "resumed": resumed})
 
 

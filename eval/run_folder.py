@@ -2,6 +2,7 @@
 
     run.json                       configuration, versions and machine
     episodes.jsonl                 one row for each episode, appended and fsynced as it ends
+    errors.jsonl                   rows of crashed episodes that ran again, see `eval.crashed_rows`
     episodes/<task>/<index>.npz    `EpisodeArrays`, see `eval.episode_file`
     features.json, features/<task>/<index>.npz    `cknna.episode_features`, when they are collected
     observations/<task>/<index>.npz    `sim.recorded_observations`, when they are recorded
@@ -24,6 +25,7 @@ from cknna.episode_features import (
     save_episode_features,
 )
 from eval.branches import BRANCHES_FOLDER
+from eval.crashed_rows import set_aside_crashed
 from eval.episode_arrays import EpisodeArrays, EpisodeRecord
 from eval.episode_file import save_arrays
 from eval.episode_row import ROWS_FILE, EpisodeRow, load_rows
@@ -33,7 +35,7 @@ from eval.run_description import (
     RunDescription,
     load_description,
     save_description,
-    save_resumption,
+    save_resumptions,
 )
 from eval.run_name import name_env_in_folder, name_policy_in_folder
 from sim.errors import WhiskerError
@@ -47,11 +49,19 @@ class RunFolder:
     The rows file is locked, so that only one process writes at a time.
     """
 
-    def __init__(self, path: Path) -> None:
-        """Open an existing folder, and remove what a crash left unfinished."""
+    def __init__(self, path: Path, *, retries_errors: bool = False) -> None:
+        """Open an existing folder, and remove what a crash left unfinished.
+
+        Args:
+            retries_errors: set the rows of crashed episodes aside, so that they run again.
+        """
         self.path = path
         try:
             self._file = open_rows(path / ROWS_FILE)
+            if retries_errors:
+                set_aside_crashed(path)
+                self._file.close()
+                self._file = open_rows(path / ROWS_FILE)  # it is another file now
         except BlockingIOError as error:
             raise WhiskerError(
                 f"run {str(path)!r}",
@@ -86,12 +96,19 @@ class RunFolder:
             raise _unwritable(parent, error) from error
 
     @classmethod
-    def reopen(cls, path: Path, commit: str | None = None) -> "RunFolder":
+    def reopen(
+        cls,
+        path: Path,
+        commit: str | None = None,
+        *,
+        retries_errors: bool = False,
+    ) -> "RunFolder":
         """Open the folder of an interrupted run.
 
         Args:
             commit: the project's commit, which makes the rows to come. It is added to `run.json`
                 if it differs from the last one.
+            retries_errors: crashed episodes run again.
 
         Raises:
             WhiskerError: the folder is no run, is of a newer version, or has a damaged line before
@@ -99,9 +116,10 @@ class RunFolder:
         """
         description = load_description(path)
         try:
-            run = cls(path)
+            run = cls(path, retries_errors=retries_errors)
             if commit is not None and commit != description.commits[-1]:
-                save_resumption(path, Resumption(commit, n_rows_before=len(run.rows)))
+                resumption = Resumption(commit, n_rows_before=len(run.rows))
+                save_resumptions(path, [*load_description(path).resumed, resumption])
             return run
         except OSError as error:
             raise _unwritable(path, error) from error

@@ -41,7 +41,7 @@ def open_run(
     said = describe_other_commit(resumed.description.commits, now.commit or "")
     if said and not is_begun_here:
         _warn(f"eval: warning: resuming {str(config.resume)!r}: {said}")
-    return RunFolder.reopen(config.resume, now.commit)
+    return RunFolder.reopen(config.resume, now.commit, retries_errors=config.retry_errors)
 
 
 def _find_problems(config: EvalConfig, setup: Setup) -> tuple[Finding, ...]:

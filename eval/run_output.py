@@ -70,6 +70,8 @@ def _print_result(
     print(f"See what the policy meant to do: {RUN} whiskers {folder}")
     if config.recording.collect_features:
         print(f"Does its embedding know the robot's state: {RUN} cknna score {folder}")
+    if summary.outcomes[Outcome.ERROR]:
+        print(f"Run the crashed episodes again: {RUN} eval --resume {folder} --retry-errors")
     if summary.n_success < len(rows) and config.output.video == "none":
         print(f"Film the failures: {RUN} eval --resume {folder} --video failures")
     elif config.output.video != "none":

@@ -30,7 +30,7 @@ def test_a_run_ends_after_so_many_errors_and_can_be_resumed(eval_here, tmp_path,
     assert (
         "expected fewer than --max-errors 2 crashed episodes, got 2, the last one" in ended.stderr
     )
-    assert f"`eval --resume {run}` runs the 2 episodes that are left." in ended.stderr
+    assert f"`eval --resume {run}` runs the 2 episodes that are left;" in ended.stderr
     whole = rows_of(tmp_path / "whole")
     assert rows_of(tmp_path / "ended") == whole[:2]
     again = eval_here("--no-doctor --max-errors 1 --resume", run)

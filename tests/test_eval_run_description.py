@@ -14,7 +14,7 @@ from eval.doctor.finding import Finding, Level
 from eval.evaluation import set_up
 from eval.outcome import OUTCOME_RULES
 from eval.provenance import describe
-from eval.run_description import RUN_FILE, Resumption, load_description, save_resumption
+from eval.run_description import RUN_FILE, Resumption, load_description, save_resumptions
 from eval.run_folder import RunFolder
 from sim.errors import WhiskerError
 from sim.flags import make_config, replace_flags
@@ -168,8 +168,8 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path, name, got):
 def test_a_resumption_leaves_all_else_as_it_was_written(run):
     with edited_json(run / RUN_FILE) as before:
         before["weather"] = {"rain": True}
-    save_resumption(run, Resumption("abc", 1))
-    save_resumption(run, Resumption("def", 2))
+    save_resumptions(run, [Resumption("abc", 1)])
+    save_resumptions(run, [Resumption("abc", 1), Resumption("def", 2)])
     resumed = [
         {"commit": "abc", "n_rows_before": 1},
         {"commit": "def", "n_rows_before": 2},

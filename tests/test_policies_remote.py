@@ -20,6 +20,7 @@ from openpi_client.image_tools import resize_with_pad
 from websockets.exceptions import ConnectionClosed
 
 from eval.config import EvalConfig
+from eval.run_opening import open_run
 from policies.loading import load_policy
 from policies.policy import make_memory
 from policies.remote.codec import pack
@@ -511,6 +512,40 @@ def test_a_server_error_costs_one_row(wire_file, tmp_path):
         "expected a reply, got an error of the server: RuntimeError: out of memory."[-60:],
         "",
     ]
+
+
+@pytest.mark.slow
+def test_crashed_episodes_run_again_once_the_server_works(
+    wire_file, eval_here, eval_succeeds, monkeypatch, tmp_path
+):
+    """The server fails from the first episode on. Later, the rows are those of one that works."""
+    is_broken = False
+
+    def plan(obs):
+        if is_broken:
+            raise RuntimeError("out of memory")
+        return hold(obs)
+
+    def open_and_break(*arguments, **named):
+        nonlocal is_broken
+        opened = open_run(*arguments, **named)
+        is_broken = True
+        return opened
+
+    with openpi_server(plan) as (address, _):
+        flags = f"--quiet --server {address} --wire {wire_file} --episodes 2 --max-steps 12"
+        flags += " --workers 1 --no-doctor --run-dir"
+        eval_succeeds(flags, tmp_path / "whole")
+        with monkeypatch.context() as patched:
+            patched.setattr("eval.run_opening.open_run", open_and_break)
+            assert eval_here(flags, tmp_path / "crashed").returncode == 3
+        is_broken = False
+        crashed = only_run(tmp_path / "crashed")
+        assert eval_here("--quiet --resume", crashed).returncode == 3
+        eval_succeeds("--quiet --retry-errors --resume", crashed)
+    assert rows_of(crashed) == rows_of(only_run(tmp_path / "whole"))
+    errors = (crashed / "errors.jsonl").read_text().splitlines()
+    assert ["out of memory" in json.loads(line)["error"] for line in errors] == [True, True]
 
 
 def counting_plan():
