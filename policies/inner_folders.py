@@ -68,7 +68,7 @@ def resolve_inner_folders(folder: Path, settings: Mapping[str, Any]) -> dict[str
 
 
 def find_inner_files(folder: Path, settings: Iterable[Mapping[str, Any]]) -> set[Path]:
-    """Return the files of a number's concern in the folders inside a checkpoint.
+    """Return the files that a number depends on, of the folders inside a checkpoint.
 
     Args:
         settings: the content of its config.json, and the settings of each step of its processors.
