@@ -11,12 +11,7 @@ from lerobot.policies.act.modeling_act import ACTTemporalEnsembler
 from lerobot.policies.pretrained import PreTrainedPolicy
 from lerobot.policies.utils import populate_queues
 from lerobot.processor import PolicyProcessorPipeline
-from lerobot.utils.constants import (
-    ACTION,
-    OBS_IMAGE,
-    OBS_IMAGES,
-    OBS_STATE,
-)
+from lerobot.utils.constants import ACTION, OBS_IMAGE, OBS_IMAGES, OBS_STATE
 
 from policies.action_chunk import ActionChunk
 from policies.normalisation import Normalisation, find_out_of_range_inputs

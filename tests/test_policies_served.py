@@ -149,6 +149,9 @@ def test_only_who_plans_in_batches_gets_instructions_of_one_length(small_checkpo
             plan = clients[is_on].predict([memory], [rng(0)]).actions
             assert_array_equal(plan, expected[is_on].actions)
             assert count_tokens(own, memory) == lengths[is_on]
+        clients[True].predict([memory], [rng(0)])
+        make_client(address).infer(as_openpi(memory))
+        assert count_tokens(own, memory) == lengths[False], "openpi's client plans alone"
 
 
 class Still(SimplePolicy):

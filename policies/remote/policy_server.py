@@ -70,6 +70,7 @@ class PolicyServer:
         Raises:
             CodecError: the policy needs more than that.
         """
+        self._pad_instructions(False)
         memory = self._policy.reset()
         memory.observations.append(read_observation(request))
         chunk = self._policy.predict([memory], [rng])
