@@ -8,6 +8,7 @@ a moved one does not load.
 """
 
 import json
+import shutil
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from unittest.mock import patch
@@ -19,6 +20,7 @@ from lerobot.configs.types import FeatureType, NormalizationMode, PolicyFeature
 from lerobot.policies.factory import get_policy_class, make_policy_config, make_pre_post_processors
 from safetensors.numpy import load_file, save_file
 
+from tests.json_files import edited_json
 from tests.small_tokenizers import (
     PALIGEMMA_VOCAB_SIZE,
     VLM_IMAGE_PX,
@@ -424,6 +426,14 @@ BUILDERS = {
     "vqbet": save_small_vqbet,
     "xvla": save_small_xvla,
 }
+
+
+def copy_naming(source, target, setting, inner):
+    """Copy a checkpoint, whose config.json then names a folder inside relatively; return it."""
+    shutil.copytree(source, target)
+    with edited_json(target / "config.json") as config:
+        config[setting] = inner
+    return target
 
 
 def read_lerobot_config(folder):

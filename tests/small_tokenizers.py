@@ -32,10 +32,25 @@ QWEN_TOKENS = {
     "vision_bos_token": "<|vision_start|>",
     "vision_eos_token": "<|vision_end|>",
 }
-QWEN_ROPE = {
-    "rope_type": "default",
-    "rope_theta": 10_000.0,
-    "mrope_section": [2, 1, 1],
+QWEN_TEXT = {
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 1024,
+    "rope_parameters": {
+        "rope_type": "default",
+        "rope_theta": 10_000.0,
+        "mrope_section": [2, 1, 1],
+    },
+}
+QWEN_VISION = {
+    "depth": 2,
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_heads": 2,
+    "out_hidden_size": 32,
 }
 QWEN_CHAT_TEMPLATE = (
     "{% for message in messages %}{% for item in message.content %}"
@@ -257,23 +272,13 @@ def save_qwen3_vl(folder):
         vision_end_token_id=tokenizer.vision_eos_token_id,
         tie_word_embeddings=True,
         text_config={
+            **QWEN_TEXT,
             "vocab_size": len(tokenizer),
-            "hidden_size": 32,
-            "intermediate_size": 64,
-            "num_hidden_layers": 2,
-            "num_attention_heads": 4,
-            "num_key_value_heads": 2,
             "head_dim": 8,
-            "max_position_embeddings": 1024,
-            "rope_parameters": QWEN_ROPE,
             "tie_word_embeddings": True,
         },
         vision_config={
-            "depth": 2,
-            "hidden_size": 32,
-            "intermediate_size": 64,
-            "num_heads": 2,
-            "out_hidden_size": 32,
+            **QWEN_VISION,
             "num_position_embeddings": (GROOT_IMAGE_PX // 16) ** 2,
             "deepstack_visual_indexes": [0],
         },
@@ -334,21 +339,11 @@ def save_qwen2_5_vl(folder):
         vision_start_token_id=tokenizer.vision_bos_token_id,
         vision_end_token_id=tokenizer.vision_eos_token_id,
         text_config={
+            **QWEN_TEXT,
             "vocab_size": len(tokenizer) + N_EO1_TOKENS,
-            "hidden_size": 32,
-            "intermediate_size": 64,
-            "num_hidden_layers": 2,
-            "num_attention_heads": 4,
-            "num_key_value_heads": 2,
-            "max_position_embeddings": 1024,
-            "rope_parameters": QWEN_ROPE,
         },
         vision_config={
-            "depth": 2,
-            "hidden_size": 32,
-            "intermediate_size": 64,
-            "num_heads": 2,
-            "out_hidden_size": 32,
+            **QWEN_VISION,
             "window_size": 56,
             "fullatt_block_indexes": [1],
         },

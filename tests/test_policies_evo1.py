@@ -18,7 +18,14 @@ from policies.policy import make_memory
 from sim.errors import WhiskerError
 from sim.observation import Observation
 from tests.json_files import edited_json
-from tests.small_checkpoints import CAMERAS, HOME, IMAGE_PX, SPREAD, save_small_checkpoint
+from tests.small_checkpoints import (
+    CAMERAS,
+    HOME,
+    IMAGE_PX,
+    SPREAD,
+    copy_naming,
+    save_small_checkpoint,
+)
 
 pytestmark = pytest.mark.usefixtures("no_network")
 IMAGE = np.random.default_rng(0).integers(0, 256, (IMAGE_PX, IMAGE_PX, 3), dtype=np.uint8)
@@ -43,10 +50,7 @@ def plan(policy, *memories):
 @pytest.fixture
 def moved(small_checkpoint, tmp_path):
     """Return a copy of the small checkpoint that names its InternVL relatively."""
-    folder = shutil.copytree(small_checkpoint("evo1"), tmp_path / "moved")
-    with edited_json(folder / "config.json") as config:
-        config["vlm_model_name"] = "vlm"
-    return folder
+    return copy_naming(small_checkpoint("evo1"), tmp_path / "moved", "vlm_model_name", "vlm")
 
 
 def test_a_moved_checkpoint_finds_its_internvl(moved, small_checkpoint, monkeypatch):

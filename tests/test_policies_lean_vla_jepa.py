@@ -19,7 +19,7 @@ from sim.errors import WhiskerError
 from tests.json_files import edited_json
 from tests.lerobot_batches import make_lerobot_batch
 from tests.observations import make_random_memories
-from tests.small_checkpoints import read_lerobot_config, save_small_checkpoint
+from tests.small_checkpoints import copy_naming, read_lerobot_config, save_small_checkpoint
 
 INSTRUCTION = "Pick up the red block."
 FIRST_LAYER = "model.video_encoder.encoder.embeddings.patch_embeddings.proj.weight"
@@ -40,10 +40,7 @@ def with_world_model(tmp_path_factory):
 @pytest.fixture
 def moved(small_checkpoint, tmp_path):
     """Return a copy of the small checkpoint elsewhere, which names its Qwen3-VL relatively."""
-    folder = shutil.copytree(small_checkpoint("vla_jepa"), tmp_path / "moved")
-    with edited_json(folder / "config.json") as config:
-        config["qwen_model_name"] = "qwen"
-    return folder
+    return copy_naming(small_checkpoint("vla_jepa"), tmp_path / "moved", "qwen_model_name", "qwen")
 
 
 def load(folder):

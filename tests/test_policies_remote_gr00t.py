@@ -150,33 +150,24 @@ def test_the_wire_of_libero_sends_what_gr00ts_simulation_sends():
     assert parts_of_action == [(f"action.{name}",) for name in (*names, "gripper")]
 
 
-@pytest.mark.parametrize(
-    "array",
-    [
-        np.arange(24, dtype=np.float32).reshape(2, 3, 4),
-        np.asfortranarray(np.arange(12, dtype=np.int64).reshape(3, 4)),
-        np.zeros((0, 7)),
-        np.array(3.5),
-        np.array([True, False]),
-        np.arange(5, dtype=">u2"),
-    ],
+ARRAYS = (
+    np.arange(24, dtype=np.float32).reshape(2, 3, 4),
+    np.asfortranarray(np.arange(12, dtype=np.int64).reshape(3, 4)),
+    np.zeros((0, 7)),
+    np.array(3.5),
+    np.array([True, False]),
+    np.arange(5, dtype=">u2"),
 )
+
+
+@pytest.mark.parametrize("array", ARRAYS)
 def test_arrays_are_those_of_numpys_own_files(array):
     for written in (npy_codec.unpack(pack({"a": array})), unpack(npy_codec.pack({"a": array}))):
         assert written["a"].dtype == array.dtype
         assert_array_equal(written["a"], array)
 
 
-@pytest.mark.parametrize(
-    "array",
-    [
-        np.arange(24, dtype=np.float32).reshape(2, 3, 4),
-        np.asfortranarray(np.arange(12, dtype=np.int64).reshape(3, 4)),
-        np.zeros((0, 7)),
-        np.array(3.5),
-        np.array([True, False]),
-    ],
-)
+@pytest.mark.parametrize("array", ARRAYS)
 def test_arrays_are_those_of_msgpack_numpy(array):
     assert npy_codec.pack([array], "msgpack_numpy") == pack_later([array])
     (read,) = npy_codec.unpack(pack_later([array]))
